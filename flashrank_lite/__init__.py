@@ -1,0 +1,55 @@
+"""Rank passages for a query with a small cross-encoder, on a CPU, without torch.
+
+    from flashrank_lite import Ranker
+
+    hits = Ranker().rank("how long do fleas live", passages, top_k=3)
+
+The names below are imported on first use, so `import flashrank_lite` costs a few milliseconds.
+"""
+
+from importlib import import_module
+
+TYPE_CHECKING = False  # what type checkers take for typing's, without importing typing (18 ms)
+if TYPE_CHECKING:
+    from flashrank_lite.errors import (
+        ChecksumMismatch,
+        FlashRankLiteError,
+        InvalidInput,
+        InvalidModel,
+        ModelNotFound,
+        NonFiniteScores,
+        ProviderUnavailable,
+        RankerClosed,
+    )
+    from flashrank_lite.passages import RankedPassage
+    from flashrank_lite.ranker import Ranker
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ChecksumMismatch",
+    "FlashRankLiteError",
+    "InvalidInput",
+    "InvalidModel",
+    "ModelNotFound",
+    "NonFiniteScores",
+    "ProviderUnavailable",
+    "RankedPassage",
+    "Ranker",
+    "RankerClosed",
+    "__version__",
+]
+
+_HOMES = {"Ranker": "ranker", "RankedPassage": "passages"}
+
+
+def __getattr__(name: str) -> object:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value: object = getattr(import_module(f"{__name__}.{_HOMES.get(name, 'errors')}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

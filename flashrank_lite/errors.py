@@ -1,0 +1,36 @@
+"""Every exception the library raises, in one tree.
+
+Catch `FlashRankLiteError` for all of them. Each message says what was wrong and what to do next.
+"""
+
+
+class FlashRankLiteError(Exception):
+    """The root: everything the library raises on purpose is one of these."""
+
+
+class ModelNotFound(FlashRankLiteError):
+    """No model folder answers to the name or path that was given."""
+
+
+class InvalidModel(FlashRankLiteError):
+    """The model folder is there, but it cannot be used as a reranker."""
+
+
+class ChecksumMismatch(InvalidModel):
+    """A model file is not the one that its manifest describes."""
+
+
+class ProviderUnavailable(FlashRankLiteError):
+    """An execution provider was asked for that this onnxruntime cannot give."""
+
+
+class InvalidInput(FlashRankLiteError, ValueError):
+    """An argument or a passage has a type or a value that cannot be ranked."""
+
+
+class NonFiniteScores(FlashRankLiteError):
+    """The model produced NaN or infinite logits, which have no place in an order."""
+
+
+class RankerClosed(FlashRankLiteError):
+    """The ranker was used after `close()`."""

@@ -1,0 +1,93 @@
+"""torch module → fp32 ONNX graph, fused as onnxruntime runs it best."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+import warnings
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+
+logger = logging.getLogger(__name__)
+
+INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+OPSET = 17
+# Without it MiniLM-L6 int8 takes 312 ms for 100 passages instead of 367.
+UNWANTED_FUSIONS = ["SkipLayerNormFusion"]
+
+
+class CrossEncoder(Protocol):
+    """What can be exported: a module over token arrays of shape (n, tokens)."""
+
+    def __call__(
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor, token_type_ids: torch.Tensor
+    ) -> torch.Tensor:
+        """Logits, shape (n, classes)."""
+
+
+def to_onnx(module: torch.nn.Module, inputs: tuple[str, ...] = INPUTS) -> onnx.ModelProto:
+    """Trace ``module`` with any number of rows and tokens, then fuse.
+
+    Args:
+        module: takes the tensors ``inputs`` names, in that order, and returns logits
+            of shape (n, classes).
+        inputs: names of its inputs.
+
+    Returns:
+        An fp32 graph with the output ``logits``; onnxruntime's own fused operators in it.
+    """
+    # Odd and unequal sizes, so that no axis is taken for a constant.
+    rows, tokens = 3, 13
+    ids = torch.arange(rows * tokens).view(rows, tokens) % 89 + 1
+    mask = torch.ones_like(ids)
+    types = (torch.arange(tokens) > 4).long().expand(rows, tokens).contiguous()
+    example = {"input_ids": ids, "attention_mask": mask, "token_type_ids": types}
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        # The TorchScript exporter emits the patterns that onnxruntime's fusions look for.
+        warnings.simplefilter("ignore")
+        path = Path(folder) / "traced.onnx"
+        torch.onnx.export(
+            module.eval(),
+            tuple(example[name] for name in inputs),
+            str(path),
+            input_names=list(inputs),
+            output_names=["logits"],
+            dynamic_axes={
+                **{name: {0: "batch", 1: "sequence"} for name in inputs},
+                "logits": {0: "batch"},
+            },
+            opset_version=OPSET,
+            dynamo=False,
+        )
+        return _fuse(path)
+
+
+def run_torch(
+    module: torch.nn.Module, feeds: dict[str, np.ndarray], inputs: tuple[str, ...] = INPUTS
+) -> np.ndarray:
+    """Logits of the torch module for one batch, as numpy."""
+    with torch.inference_mode():
+        return module(*(torch.from_numpy(feeds[name]) for name in inputs)).float().numpy()
+
+
+def _fuse(path: Path) -> onnx.ModelProto:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+    fused = path.with_name("fused.onnx")
+    options.optimized_model_filepath = str(fused)
+    onnxruntime.InferenceSession(
+        str(path),
+        options,
+        providers=["CPUExecutionProvider"],
+        disabled_optimizers=UNWANTED_FUSIONS,
+    )
+    model = onnx.load(str(fused))
+    for number, node in enumerate(model.graph.node):
+        node.name = node.name or f"{node.op_type}_{number}"
+    return model

@@ -1,0 +1,132 @@
+"""Logits out of the graph, scores out of the logits.
+
+A relevance head gives one logit per pair, or two classes, of which one means "relevant".
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flashrank_lite.errors import InvalidModel, NonFiniteScores
+
+Activation = Literal["sigmoid", "raw"]
+
+
+@dataclass(frozen=True)
+class Head:
+    """How to read the output.
+
+    `type` is "logit" (one number per pair), "two_class" (`relevant` is the index of the class that
+    means relevant) or None, which lets the graph's own shape decide between the two.
+    """
+
+    type: Literal["logit", "two_class"] | None = None
+    relevant: int = 1
+
+
+@dataclass(frozen=True)
+class Output:
+    """An output that a graph declares: its name, and its shape (None where it is dynamic)."""
+
+    name: str
+    shape: tuple[int | None, ...] | None
+
+    def __str__(self) -> str:
+        if self.shape is None:
+            return f"{self.name} (shape not declared)"
+        return f"{self.name} ({', '.join('?' if d is None else str(d) for d in self.shape)})"
+
+
+def choose_output(outputs: Sequence[Output], head: Head) -> tuple[str, Head]:
+    """Find the relevance logits among a graph's outputs.
+
+    Returns:
+        The output's name, and the head with its type settled where the shape tells it.
+
+    Raises:
+        InvalidModel: no output can be a relevance head; the message lists what there is.
+    """
+    named = [output for output in outputs if output.name in ("logits", "scores")]
+    able = [output for output in named or outputs if _width(output) in (1, 2, None)]
+    if len(able) != 1:
+        raise _not_a_head("no single relevance output", outputs)
+    output = able[0]
+    width = _width(output)
+    if width is None:
+        return output.name, head
+    return output.name, settle(head, width, output)
+
+
+def settle(head: Head, width: int, output: Output) -> Head:
+    """The head whose type fits an output of `width` columns.
+
+    Raises:
+        InvalidModel: the manifest says another head than the graph has.
+    """
+    found: Literal["logit", "two_class"] = "two_class" if width == 2 else "logit"
+    if width not in (1, 2) or head.type not in (None, found):
+        wanted = "" if head.type is None else f"a head of type {head.type!r} does not fit"
+        raise _not_a_head(wanted or "not a relevance head", [output])
+    return Head(found, head.relevant)
+
+
+def read_logits(array: NDArray[Any], rows: int, name: str, head: Head) -> NDArray[np.float32]:
+    """One float32 logit per pair, (rows,), from the output of one run.
+
+    For two classes the logit is x_relevant - x_other: its sigmoid is the softmax.
+
+    Raises:
+        InvalidModel: the output has another shape than a relevance head.
+        NonFiniteScores: a logit is NaN or infinite.
+    """
+    array = np.asarray(array)
+    if array.ndim == 1:
+        array = array[:, None]
+    if array.ndim != 2 or array.shape[0] != rows or not np.issubdtype(array.dtype, np.floating):
+        raise _not_a_head(f"{rows} pairs in, {array.dtype} out", [Output(name, array.shape)])
+    head = settle(head, array.shape[1], Output(name, array.shape))
+    values = array.astype(np.float32)
+    bad = int(np.count_nonzero(~np.isfinite(values).all(axis=1)))
+    if bad:
+        raise NonFiniteScores(
+            f"the model gave NaN or infinite logits for {bad} of the {rows} pairs of a batch: "
+            "its weights or its quantisation are broken (a float16 graph overflows so); "
+            "use another variant of it, for instance the fp32 one"
+        )
+    logits: NDArray[np.float32] = values[:, 0]
+    if head.type == "two_class":
+        logits = values[:, head.relevant] - values[:, 1 - head.relevant]
+    return logits
+
+
+def activate(logits: NDArray[np.float32], activation: Activation) -> NDArray[np.float32]:
+    """Scores for logits: through the sigmoid, or unchanged ("raw")."""
+    if activation == "raw":
+        return np.array(logits)
+    wide = logits.astype(np.float64)
+    small = np.exp(-np.abs(wide))  # never overflows, whatever the sign
+    scores: NDArray[np.float32] = (np.where(wide >= 0, 1.0, small) / (1.0 + small)).astype(
+        np.float32
+    )
+    return scores
+
+
+def _width(output: Output) -> int | None:
+    """Columns of a two- or one-dimensional output: 0 if it is neither, None if undeclared."""
+    if output.shape is None or (len(output.shape) == 2 and output.shape[1] is None):
+        return None
+    if len(output.shape) == 2:
+        return output.shape[1]
+    return 1 if len(output.shape) == 1 else 0
+
+
+def _not_a_head(problem: str, outputs: Sequence[Output]) -> InvalidModel:
+    listed = "; ".join(str(output) for output in outputs) or "none"
+    return InvalidModel(
+        f"{problem}: a reranker gives one logit, (n, 1) or (n,), or two classes, (n, 2), for each "
+        f"pair; the graph's outputs are: {listed}. Export the model as a sequence classifier with "
+        "one label, or point to a model that is a cross-encoder"
+    )

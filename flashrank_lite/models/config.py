@@ -1,0 +1,105 @@
+"""What Hugging Face config files say of a cross-encoder, read for folders without reranker.json."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from flashrank_lite.errors import InvalidModel
+
+# model_int8.onnx is what our exporter writes; full precision comes before somebody else's
+# quantisation, which is most often dynamic int8: less exact, and slower one passage at a time
+GRAPHS = ("model_int8.onnx", "model.onnx", "model_optimized.onnx", "model_quantized.onnx")
+
+_UNSET_LENGTH = 1_000_000  # tokenizers write 1e30 for "no limit"
+# model types whose position ids start after the padding id: the table's first rows are never used
+_OFFSET_POSITIONS = frozenset(
+    {"camembert", "data2vec-text", "ibert", "longformer", "luke", "mpnet", "roberta"}
+    | {"roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "xmod"}
+)
+_RELEVANT = frozenset({"relevant", "positive", "yes", "true", "match", "related"})
+
+
+def position_limit(config: Mapping[str, Any]) -> int | None:
+    """Tokens that the position table has room for, special tokens included; None if unstated."""
+    positions = config.get("max_position_embeddings")
+    if isinstance(positions, bool) or not isinstance(positions, int) or positions < 1:
+        return None
+    if config.get("model_type") in _OFFSET_POSITIONS:
+        padding = config.get("pad_token_id")
+        return positions - (padding if isinstance(padding, int) else 1) - 1
+    return positions
+
+
+def stated_length(tokenizer_config: Mapping[str, Any]) -> int | None:
+    """The tokenizer's own maximum, None where it has none or only a placeholder."""
+    length = tokenizer_config.get("model_max_length")
+    if isinstance(length, bool) or not isinstance(length, (int, float)):
+        return None
+    return int(length) if 0 < length < _UNSET_LENGTH else None
+
+
+def padding(config: Mapping[str, Any], tokenizer_config: Mapping[str, Any]) -> int | str:
+    """The padding token: its id, or its text where only the tokenizer's files name it."""
+    number = config.get("pad_token_id")
+    if isinstance(number, int) and not isinstance(number, bool) and number >= 0:
+        return number
+    token = tokenizer_config.get("pad_token")
+    if isinstance(token, Mapping):
+        token = token.get("content")
+    return token if isinstance(token, str) else "[PAD]"
+
+
+def activation(config: Mapping[str, Any]) -> Literal["sigmoid", "raw"]:
+    """What sentence-transformers would apply: "raw" if the config says Identity, else "sigmoid"."""
+    section = config.get("sentence_transformers")
+    named = section.get("activation_fn") if isinstance(section, Mapping) else None
+    named = named or config.get("sbert_ce_default_activation_function") or ""
+    return "raw" if str(named).rsplit(".", 1)[-1] == "Identity" else "sigmoid"
+
+
+def relevant_class(config: Mapping[str, Any]) -> int:
+    """Of two classes, the index of the one that means relevant: by its label, otherwise 1."""
+    labels = config.get("id2label")
+    if not isinstance(labels, Mapping):
+        return 1
+    named = [number for number, label in labels.items() if str(label).lower() in _RELEVANT]
+    return 0 if len(named) == 1 and str(named[0]) == "0" else 1
+
+
+def find_graph(folder: Path) -> str:
+    """Choose a graph: one of `GRAPHS` at the top, then under onnx/, then the only *.onnx file.
+
+    Returns:
+        Its path inside the folder, with forward slashes.
+
+    Raises:
+        InvalidModel: there is none, or several of which none has a known name.
+    """
+    for name in (*GRAPHS, *(f"onnx/{name}" for name in GRAPHS)):
+        if (folder / name).is_file():
+            return name
+    graphs = (*folder.glob("*.onnx"), *folder.glob("onnx/*.onnx"))
+    others = sorted(file.relative_to(folder).as_posix() for file in graphs)
+    if len(others) == 1:
+        return others[0]
+    if others:
+        raise InvalidModel(
+            f"{folder} has several graphs ({', '.join(others)}) and no file says which to use: "
+            "rename the right one model.onnx"
+        )
+    raise InvalidModel(
+        f"{folder} has no *.onnx file, at the top or under onnx/: export the model to ONNX"
+    )
+
+
+def precision_of(graph: str) -> str:
+    """The precision that a file name gives away, "unknown" if it gives none away."""
+    name = Path(graph).stem.lower()
+    for precision, marks in (
+        ("int8", ("int8", "quint8", "quantized")),
+        ("int4", ("int4", "q4")),
+        ("fp16", ("fp16", "float16")),
+    ):
+        if any(mark in name for mark in marks):
+            return precision
+    return "fp32" if name == "model" else "unknown"

@@ -1,0 +1,269 @@
+"""What a model folder says of itself: reranker.json, or Hugging Face files that stand in for it.
+
+Format 1 of reranker.json:
+
+    format       1
+    name         str
+    head         {"type": "logit"} or {"type": "two_class", "relevant": 0 or 1}
+    activation   "sigmoid" or "raw": the default for this model
+    max_length   tokens of a pair by default, special tokens included
+    variants     the graphs, preferred first: {"file", "precision", "size", "sha256",
+                 "batch_invariant", "fidelity"}, of which only "file" is obligatory
+    files        {"tokenizer.json": {"size", "sha256"}, ...}
+    languages    (optional) ["en"]
+    license      (optional) "apache-2.0"
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal, TypeVar
+
+from flashrank_lite.errors import ChecksumMismatch, InvalidModel
+from flashrank_lite.models import config as hf
+
+FORMAT = 1
+MANIFEST = "reranker.json"
+TOKENIZER = "tokenizer.json"
+DEFAULT_LENGTH = 512  # where no file states one: what nearly every encoder was trained with
+
+Json = dict[str, Any]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Size in bytes and sha256 of a file; None where the manifest does not say."""
+
+    size: int | None = None
+    sha256: str | None = None
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One graph of a model; `batch_invariant` None means that nobody said."""
+
+    file: str
+    precision: str = "unknown"
+    facts: Facts = Facts()
+    batch_invariant: bool | None = None
+    fidelity: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What the rest of the library needs to know of a model.
+
+    Attributes:
+        head: "logit", "two_class", or None to let the graph's shape decide.
+        relevant: of two classes, the index of the relevant one.
+        max_length: default length of a pair, in tokens, special tokens included.
+        length_limit: the longest that the model can take; None where nothing bounds it.
+        padding: id of the padding token, or its text.
+        variants: the graphs, preferred first.
+        files: the other files that the manifest vouches for.
+    """
+
+    name: str
+    head: Literal["logit", "two_class"] | None
+    relevant: int
+    activation: Literal["sigmoid", "raw"]
+    max_length: int
+    length_limit: int | None
+    padding: int | str
+    variants: tuple[Variant, ...]
+    files: Mapping[str, Facts] = field(default_factory=dict)
+    languages: tuple[str, ...] = ()
+    license: str | None = None
+
+    @property
+    def variant(self) -> Variant:
+        """The graph to run."""
+        return self.variants[0]
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read reranker.json, or derive as much from Hugging Face files; check that the files exist.
+
+    Sizes are compared (it costs nothing), hashes are not: `verify` does that.
+
+    Raises:
+        InvalidModel: a file is missing or malformed; the message says which, and what to do.
+        ChecksumMismatch: a file has another size than the manifest states.
+    """
+    config = read_json(folder / "config.json")
+    tokenizer_config = read_json(folder / "tokenizer_config.json")
+    stated = read_json(folder / MANIFEST)
+    if stated is not None:
+        manifest = _Reader(folder / MANIFEST).manifest(stated, config or {}, tokenizer_config or {})
+    elif config is not None:
+        manifest = _derive(folder, config, tokenizer_config or {})
+    else:
+        raise InvalidModel(
+            f"{folder} has neither {MANIFEST} nor config.json, so nothing says what kind of model "
+            "it holds: put one of them there"
+        )
+    for name, facts in {manifest.variant.file: manifest.variant.facts, **manifest.files}.items():
+        _check_size(folder / name, facts)
+    if not (folder / TOKENIZER).is_file():
+        raise InvalidModel(
+            f"{folder} has no {TOKENIZER}: save the model's fast tokenizer there "
+            "(transformers' AutoTokenizer writes it with save_pretrained)"
+        )
+    return manifest
+
+
+def verify(folder: Path) -> list[str]:
+    """Compare the sha256 of every listed file, the graphs that are not there left out.
+
+    Returns:
+        The names of the files that were compared: none if there is no reranker.json.
+
+    Raises:
+        ChecksumMismatch: a file is not the one that the manifest describes.
+        InvalidModel: as `read_manifest`.
+    """
+    manifest = read_manifest(folder)
+    listed = {variant.file: variant.facts for variant in manifest.variants}
+    compared = []
+    for name, facts in {**listed, **manifest.files}.items():
+        file = folder / name
+        if facts.sha256 is None or not file.is_file():
+            continue
+        _check_size(file, facts)
+        found = _sha256(file)
+        if found != facts.sha256.lower():
+            raise ChecksumMismatch(
+                f"{file} has sha256 {found}, but {MANIFEST} says {facts.sha256}: the file was "
+                "changed or damaged, so fetch or export the model again"
+            )
+        compared.append(name)
+    return compared
+
+
+def _sha256(file: Path) -> str:
+    digest = hashlib.sha256()
+    with file.open("rb") as handle:
+        while block := handle.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _check_size(file: Path, facts: Facts) -> None:
+    if not file.is_file():
+        raise InvalidModel(f"{file} is missing: fetch or export the model again")
+    size = file.stat().st_size
+    if facts.size is not None and size != facts.size:
+        raise ChecksumMismatch(
+            f"{file} has {size} bytes, but {MANIFEST} says {facts.size}: the copy is incomplete or "
+            "the file was changed, so fetch or export the model again"
+        )
+
+
+def read_json(file: Path) -> Json | None:
+    try:
+        data = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise InvalidModel(f"{file} cannot be read as JSON ({error}): correct it") from error
+    if not isinstance(data, dict):
+        raise InvalidModel(f"{file} must hold a JSON object, not a {type(data).__name__}")
+    return data
+
+
+def _derive(folder: Path, config: Json, tokenizer_config: Json) -> Manifest:
+    limit = hf.position_limit(config)
+    lengths = [length for length in (limit, hf.stated_length(tokenizer_config)) if length]
+    graph = hf.find_graph(folder)
+    return Manifest(
+        name=folder.name,
+        head=None,
+        relevant=hf.relevant_class(config),
+        activation=hf.activation(config),
+        max_length=min(lengths, default=DEFAULT_LENGTH),
+        length_limit=limit,
+        padding=hf.padding(config, tokenizer_config),
+        variants=(Variant(graph, hf.precision_of(graph)),),
+    )
+
+
+class _Reader:
+    """Reads reranker.json; every complaint names the file and the key."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+
+    def manifest(self, data: Json, config: Json, tokenizer_config: Json) -> Manifest:
+        version = self._take(data, "format", int)
+        if version != FORMAT:
+            advice = "upgrade flashrank-lite" if version > FORMAT else "export the model again"
+            raise self._wrong(f"is of format {version}, and this release reads {FORMAT}: {advice}")
+        max_length = self._take(data, "max_length", int)
+        return Manifest(
+            name=self._take(data, "name", str),
+            head=self._one_of(self._take(data, "head", dict), "type", "logit", "two_class"),
+            relevant=self._relevant(data["head"]),
+            activation=self._one_of(data, "activation", "sigmoid", "raw"),
+            max_length=max_length,
+            length_limit=hf.position_limit(config) or max_length,
+            padding=hf.padding(config, tokenizer_config),
+            variants=self._variants(self._take(data, "variants", list)),
+            files={
+                self._name(name): self._facts(facts)
+                for name, facts in self._take(data, "files", dict).items()
+            },
+            languages=tuple(str(language) for language in data.get("languages") or ()),
+            license=data.get("license"),
+        )
+
+    def _variants(self, entries: list[Any]) -> tuple[Variant, ...]:
+        if not entries:
+            raise self._wrong("lists no variants: export the model again")
+        return tuple(
+            Variant(
+                file=self._name(self._take(entry, "file", str)),
+                precision=str(entry.get("precision", "unknown")),
+                facts=self._facts(entry),
+                batch_invariant=entry.get("batch_invariant"),
+                fidelity=entry.get("fidelity") or {},
+            )
+            for entry in entries
+        )
+
+    def _facts(self, entry: Any) -> Facts:
+        size = self._take(entry, "size", int) if "size" in entry else None
+        sha256 = self._take(entry, "sha256", str) if "sha256" in entry else None
+        return Facts(size, sha256)
+
+    def _name(self, name: str) -> str:
+        path = PurePosixPath(name)
+        if path.is_absolute() or ".." in path.parts or "\\" in name or not path.parts:
+            raise self._wrong(f"names the file {name!r}, which does not lie in its folder")
+        return name
+
+    def _relevant(self, head: Json) -> int:
+        relevant = head.get("relevant", 1)
+        if isinstance(relevant, bool) or relevant not in (0, 1):
+            raise self._wrong(f"has {relevant!r} for 'relevant' in 'head': it must be 0 or 1")
+        return int(relevant)
+
+    def _take(self, data: Any, key: str, kind: type[T]) -> T:
+        if not isinstance(data, dict) or key not in data:
+            raise self._wrong(f"lacks the key {key!r}: export the model again, or add it")
+        value = data[key]
+        if not isinstance(value, kind) or isinstance(value, bool):
+            raise self._wrong(f"has {value!r} for {key!r}: it must be of type {kind.__name__}")
+        return value
+
+    def _one_of(self, data: Json, key: str, *allowed: Any) -> Any:
+        value = self._take(data, key, str)
+        if value not in allowed:
+            wanted = " or ".join(repr(choice) for choice in allowed)
+            raise self._wrong(f"has {value!r} for {key!r}: it must be {wanted}")
+        return value
+
+    def _wrong(self, problem: str) -> InvalidModel:
+        return InvalidModel(f"{self._file} {problem}")

@@ -1,0 +1,68 @@
+"""Fit the scale of the logits: sigmoid(logit) 0.5 where relevant and not are equally likely."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from nano.data import Corpus, Row
+from nano.model import NanoRanker
+
+NEWTON_STEPS = 25
+RIDGE = 1e-3  # keeps a separable sample from an infinite slope
+
+
+def calibrate(model: NanoRanker, corpus: Corpus) -> dict[str, float]:
+    """Fit slope and offset on the held-out rows and fold them into the head (Platt, 1999).
+
+    Relevant and other pairs weigh the same in all. The order of scores does not change.
+
+    Returns:
+        slope, offset, and the MRR@10 of the held-out rows.
+    """
+    logits, labels, reciprocal = [], [], []
+    for row in corpus.dev:
+        passages = [*row.positives, *row.negatives]
+        scores = pair_logits(model, corpus, row, passages)
+        relevant = np.arange(len(passages)) < len(row.positives)
+        rank = 1 + int((scores[~relevant] >= scores[relevant].max()).sum())
+        reciprocal.append(1 / rank if rank <= 10 else 0.0)
+        logits.append(scores)
+        labels.append(relevant)
+    slope, offset = _fit(np.concatenate(logits), np.concatenate(labels))
+    head = model.head
+    with torch.no_grad():
+        for layer in (head.linear, head.mix[-1]):
+            layer.weight.mul_(slope)
+            layer.bias.mul_(slope)
+        head.linear.bias.add_(offset)
+    return {"slope": slope, "offset": offset, "dev_mrr@10": float(np.mean(reciprocal))}
+
+
+def pair_logits(model: NanoRanker, corpus: Corpus, row: Row, passages: list[int]) -> np.ndarray:
+    """Logits of a row's query with ``passages``, through the pair input that ships."""
+    query = corpus.tokens(row.query)
+    pairs = [np.concatenate([query, corpus.tokens(p)[1:]]) for p in passages]
+    width = max(map(len, pairs))
+    ids = torch.zeros(len(pairs), width, dtype=torch.long)
+    mask, types = torch.zeros_like(ids), torch.zeros_like(ids)
+    for r, pair in enumerate(pairs):
+        ids[r, : len(pair)] = torch.from_numpy(pair)
+        mask[r, : len(pair)] = 1
+        types[r, len(query) : len(pair)] = 1
+    with torch.inference_mode():
+        return model(ids, mask, types)[:, 0].numpy()
+
+
+def _fit(logits: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
+    x = np.stack([logits, np.ones_like(logits)], 1).astype(np.float64)
+    weights = np.where(labels, 0.5 / labels.sum(), 0.5 / (~labels).sum()) * len(labels)
+    beta = np.zeros(2)
+    for _ in range(NEWTON_STEPS):
+        p = 1 / (1 + np.exp(-np.clip(x @ beta, -30, 30)))
+        gradient = x.T @ (weights * (p - labels)) + RIDGE * beta
+        hessian = (x * (weights * p * (1 - p))[:, None]).T @ x + RIDGE * np.eye(2)
+        beta -= np.linalg.solve(hessian, gradient)
+    if beta[0] <= 0:
+        raise SystemExit("calibration: higher logits are not more relevant: training has failed")
+    return float(beta[0]), float(beta[1])

@@ -1,0 +1,206 @@
+"""The student: three narrow BERT layers that read query and passage in one pass, and a head that
+compares them token by token.
+
+The layers attend within the query and within the passage (block-diagonal attention over the usual
+``[CLS] query [SEP] passage [SEP]``), so a training step encodes each passage once and scores it
+against every query of the batch: hundreds of pairs for the price of one. The head is late
+interaction (Khattab and Zaharia, "ColBERT", 2020) with learned term weights and an exact-match
+channel (Guo et al., "DRMM", 2016).
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+CLS, SEP = 101, 102  # of the BERT uncased vocabulary
+EMBEDDING_BLOCK = 64  # embedding columns that share one 4-bit scale
+CLIP = 0.9  # of a block's largest magnitude; least squared error for 15 levels of a normal variable
+
+
+@dataclass(frozen=True)
+class NanoConfig:
+    """Shape of the student."""
+
+    vocab_size: int = 30522
+    hidden_size: int = 384
+    num_attention_heads: int = 12
+    intermediate_size: int = 1280
+    num_hidden_layers: int = 3
+    max_position_embeddings: int = 512
+
+    def to_dict(self) -> dict[str, int]:
+        """As JSON."""
+        return asdict(self)
+
+
+class NanoRanker(nn.Module):
+    """(input_ids, attention_mask, token_type_ids) of shape (n, tokens) → one logit, shape (n, 1)."""
+
+    def __init__(self, config: NanoConfig | None = None) -> None:
+        super().__init__()
+        self.config = config or NanoConfig()
+        c = self.config
+        self.word = nn.Embedding(c.vocab_size, c.hidden_size)
+        self.position = nn.Embedding(c.max_position_embeddings, c.hidden_size)
+        self.norm = nn.LayerNorm(c.hidden_size, eps=1e-12)
+        self.layers = nn.ModuleList(_Layer(c) for _ in range(c.num_hidden_layers))
+        self.head = _Head(c.hidden_size)
+        self.fake_quantise = True
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor) -> Tensor:
+        real = attention_mask.bool()
+        passage = token_type_ids.bool() & real
+        query = real & ~passage
+        # A passage starts at position 1, wherever the query ends.
+        place = torch.arange(input_ids.shape[1], device=input_ids.device).unsqueeze(0)
+        shift = (query.sum(1, keepdim=True) - 1) * passage
+        same = token_type_ids.unsqueeze(2) == token_type_ids.unsqueeze(1)
+        bias = _bias(same & real.unsqueeze(1)).unsqueeze(1)
+        first, last = self.encode(input_ids, place - shift, bias)
+        features = self.head.compare(first, last, input_ids, query, passage)
+        return self.head.logit(features).unsqueeze(1)
+
+    def encode(self, ids: Tensor, positions: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+        """Embeddings and last states, each (n, tokens, hidden)."""
+        words = self.word(ids)
+        if self.fake_quantise:
+            words = words + (quantise_rows(words) - words).detach()
+        first = self.norm(words + self.position(positions))
+        state = first
+        for layer in self.layers:
+            state = layer(state, bias)
+        return first, state
+
+    def encode_texts(self, ids: Tensor, mask: Tensor, *, query: bool) -> tuple[Tensor, Tensor]:
+        """Encode texts on their own: ``[CLS] query [SEP]`` or, for a passage, ``passage [SEP]``."""
+        positions = torch.arange(ids.shape[1], device=ids.device).unsqueeze(0) + (0 if query else 1)
+        return self.encode(ids, positions, _bias(mask.bool()).unsqueeze(1).unsqueeze(1))
+
+
+class _Layer(nn.Module):
+    def __init__(self, c: NanoConfig) -> None:
+        super().__init__()
+        self.heads = c.num_attention_heads
+        self.qkv = nn.Linear(c.hidden_size, 3 * c.hidden_size)
+        self.out = nn.Linear(c.hidden_size, c.hidden_size)
+        self.norm1 = nn.LayerNorm(c.hidden_size, eps=1e-12)
+        self.up = nn.Linear(c.hidden_size, c.intermediate_size)
+        self.down = nn.Linear(c.intermediate_size, c.hidden_size)
+        self.norm2 = nn.LayerNorm(c.hidden_size, eps=1e-12)
+
+    def forward(self, x: Tensor, bias: Tensor) -> Tensor:
+        n, tokens, hidden = x.shape
+        # The scale 1/sqrt(head size) is folded into the query third of ``qkv``.
+        parts = self.qkv(x).view(n, tokens, 3, self.heads, hidden // self.heads)
+        q, k, v = parts.permute(2, 0, 3, 1, 4).unbind(0)
+        weights = torch.softmax(q @ k.transpose(-1, -2) + bias, dim=-1)
+        mixed = (weights @ v).transpose(1, 2).reshape(n, tokens, hidden)
+        x = self.norm1(x + self.out(mixed))
+        return self.norm2(x + self.down(F.gelu(self.up(x))))
+
+
+class _Head(nn.Module):
+    """Term-weighted MaxSim, cosine of the means, exact matches; then a small network."""
+
+    FEATURES = 5
+
+    def __init__(self, hidden: int) -> None:
+        super().__init__()
+        self.weigh = nn.Linear(2 * hidden, 2)  # of a query token: for similarity, for exact match
+        self.token = nn.Sequential(nn.Linear(3, 16), nn.GELU(), nn.Linear(16, 1))
+        self.mix = nn.Sequential(nn.Linear(self.FEATURES, 32), nn.GELU(), nn.Linear(32, 1))
+        self.linear = nn.Linear(self.FEATURES, 1)
+        for layer in (self.weigh, self.token[-1], self.mix[-1]):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+        with torch.no_grad():
+            self.linear.weight.copy_(torch.tensor([[10.0, 8.0, 2.0, 1.0, 0.0]]))
+            self.linear.bias.fill_(-10.0)
+
+    def compare(
+        self, first: Tensor, last: Tensor, ids: Tensor, query: Tensor, passage: Tensor
+    ) -> Tensor:
+        """Features of each pair, from both texts in one row: (n, FEATURES)."""
+        unit = F.normalize(last, dim=-1)
+        similar = unit @ unit.transpose(1, 2)
+        equal = ids.unsqueeze(2) == ids.unsqueeze(1)
+        weights = self.term_weights(first, last, ids, query)
+        cosine = (_mean(unit, last, query) * _mean(unit, last, passage)).sum(-1)
+        return self._features(similar, equal, passage.unsqueeze(1), weights, cosine)
+
+    def compare_all(self, queries: _Side, passages: _Side) -> Tensor:
+        """Features of every query with every passage: (queries, passages, FEATURES)."""
+        a, b = F.normalize(queries.last, dim=-1), F.normalize(passages.last, dim=-1)
+        similar = torch.einsum("aih,bjh->abij", a, b)
+        equal = queries.ids[:, None, :, None] == passages.ids[None, :, None, :]
+        weights = self.term_weights(queries.first, queries.last, queries.ids, queries.mask)
+        cosine = _mean(a, queries.last, queries.mask) @ _mean(b, passages.last, passages.mask).T
+        return self._features(
+            similar, equal, passages.mask[None, :, None, :], weights.unsqueeze(1), cosine
+        )
+
+    def logit(self, features: Tensor) -> Tensor:
+        """Features (..., FEATURES) → logits (...)."""
+        return (self.linear(features) + self.mix(features)).squeeze(-1)
+
+    def term_weights(self, first: Tensor, last: Tensor, ids: Tensor, query: Tensor) -> Tensor:
+        """Weight of each query token for similarity and for exact match: (n, tokens, 2), sums 1."""
+        raw = F.softplus(self.weigh(torch.cat([first, last], -1)))
+        word = query & (ids != CLS) & (ids != SEP)
+        raw = raw * torch.stack([query, word], -1)
+        return raw / (raw.sum(1, keepdim=True) + 1e-6)
+
+    def _features(
+        self, similar: Tensor, equal: Tensor, passage: Tensor, weights: Tensor, cosine: Tensor
+    ) -> Tensor:
+        best = similar.masked_fill(~passage, -1.0).amax(-1)
+        count = (equal & passage).sum(-1).to(best.dtype)
+        found, saturated = count.clamp(max=1.0), count / (count + 1.0)
+        token = best + self.token(torch.stack([best, found, saturated], -1)).squeeze(-1)
+        length = torch.log1p(passage.sum(-1).to(best.dtype).squeeze(-1)) / 5.0
+        return torch.stack(
+            [
+                (token * weights[..., 0]).sum(-1),
+                cosine,
+                (found * weights[..., 1]).sum(-1),
+                (saturated * weights[..., 1]).sum(-1),
+                length.expand_as(cosine),
+            ],
+            -1,
+        )
+
+
+@dataclass(frozen=True)
+class _Side:
+    """Encoded queries or passages of a batch."""
+
+    ids: Tensor
+    mask: Tensor
+    first: Tensor
+    last: Tensor
+
+
+def encode_side(model: NanoRanker, ids: Tensor, mask: Tensor, *, query: bool) -> _Side:
+    """Encode texts of shape (n, tokens) on their own, for ``compare_all``."""
+    first, last = model.encode_texts(ids, mask, query=query)
+    return _Side(ids, mask.bool(), first, last)
+
+
+def quantise_rows(words: Tensor) -> Tensor:
+    """Word embeddings (..., hidden) rounded to 4 bits, one scale per EMBEDDING_BLOCK columns."""
+    blocks = words.unflatten(-1, (-1, EMBEDDING_BLOCK))
+    scale = CLIP / 7 * blocks.abs().amax(-1, keepdim=True).clamp(min=1e-8)
+    return ((blocks / scale).round().clamp(-7, 7) * scale).flatten(-2)
+
+
+def _bias(allowed: Tensor) -> Tensor:
+    return torch.where(allowed, 0.0, -1e4)
+
+
+def _mean(unit: Tensor, last: Tensor, mask: Tensor) -> Tensor:
+    total = (last * mask.unsqueeze(-1)).sum(1)
+    return F.normalize(total, dim=-1)

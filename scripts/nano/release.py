@@ -1,0 +1,77 @@
+"""The trained student → the model folder that ships."""
+
+from __future__ import annotations
+
+import logging
+import random
+from pathlib import Path
+
+import torch
+
+from flashrank_lite.evaluation import read_candidate_lists
+from flashrank_lite.export.folder import Source, export_folder
+from nano.data import Corpus
+from nano.model import NanoRanker, quantise_rows
+
+logger = logging.getLogger(__name__)
+
+LISTS = 64
+PASSAGES = 16
+
+
+def release(
+    model: NanoRanker,
+    corpus: Corpus,
+    backbone: Path,
+    out: Path,
+    *,
+    evaluation: list[Path],
+    seed: int,
+) -> None:
+    """Export with 4-bit word embeddings, on the grid the student was trained with."""
+    model.eval()
+    model.fake_quantise = False
+    with torch.no_grad():
+        model.word.weight.copy_(quantise_rows(model.word.weight))
+    source = Source(
+        module=model,
+        tokenizer=backbone / "tokenizer.json",
+        config={
+            "architectures": ["NanoRanker"],
+            "model_type": "nano",
+            "num_labels": 1,
+            "pad_token_id": 0,
+            **model.config.to_dict(),
+        },
+        name="nano",
+        max_length=model.config.max_position_embeddings,
+        languages=("en",),
+        license="apache-2.0",
+    )
+    export_folder(
+        source,
+        out,
+        _texts(corpus, seed),
+        precisions=("int8",),
+        table_bits=4,
+        evaluation={path.parent.name: read_candidate_lists(path) for path in evaluation},
+    )
+
+
+def _texts(corpus: Corpus, seed: int) -> list[tuple[str, list[str]]]:
+    """Queries of every set with their own passages and others of all kinds."""
+    rng = random.Random(seed)
+    passages = corpus.passages
+    rows = rng.sample(corpus.rows, min(LISTS, len(corpus.rows)))
+    return [
+        (
+            corpus.texts[row.query],
+            [
+                corpus.texts[i]
+                for i in dict.fromkeys(
+                    [*row.positives, *row.negatives[:4], *rng.choices(passages, k=PASSAGES - 5)]
+                )
+            ],
+        )
+        for row in rows
+    ]

@@ -1,0 +1,245 @@
+"""The flashrank-lite command, with the bundled model: answers, exit statuses, terminals, pipes."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import flashrank_lite
+from flashrank_lite import Ranker
+from flashrank_lite.cli import main
+
+EXAMPLE = Path(__file__).parents[1] / "examples" / "agriculture.jsonl"
+QUERY = "where did agriculture first arise"
+FIELDS = {"text", "score", "logit", "index", "id", "meta", "truncated"}
+
+
+def environment(**changes):
+    """The environment of a child that imports the package that we test, wherever it runs."""
+    return {**os.environ, "PYTHONPATH": str(Path(flashrank_lite.__file__).parents[1]), **changes}
+
+
+def start(*arguments, **options):
+    command = [sys.executable, "-m", "flashrank_lite", *map(str, arguments)]
+    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen(command, **{**pipes, "env": environment(), **options})
+
+
+def run(*arguments, stdin=b"", **options):
+    process = start(*arguments, stdin=subprocess.PIPE, **options)
+    out, err = process.communicate(stdin, timeout=120)
+    return process.returncode, out.decode(), err.decode()
+
+
+def rows(text):
+    return [json.loads(line) for line in text.splitlines()]
+
+
+@pytest.fixture
+def succeeds(capsys):
+    def call(*arguments):
+        status = main([*map(str, arguments)])
+        out, err = capsys.readouterr()
+        assert (status, err) == (0, "")
+        return out
+
+    return call
+
+
+@pytest.fixture
+def fails(capsys):
+    """The one line of an error, for a call that gives no answer and this exit status."""
+
+    def call(status, *arguments):
+        assert main([*map(str, arguments)]) == status
+        out, err = capsys.readouterr()
+        assert out == ""
+        assert err.count("\n") == 1
+        assert err.startswith("flashrank-lite: error: ")
+        return err
+
+    return call
+
+
+def test_a_pipe_gets_jsonl_best_first_with_the_scores_of_the_library(succeeds):
+    found = rows(succeeds("rank", QUERY, EXAMPLE))
+    passages = rows(EXAMPLE.read_text("utf-8"))
+    with Ranker() as ranker:
+        assert found == [hit.to_dict() for hit in ranker.rank(QUERY, passages)]
+    assert set(found[0]) == FIELDS
+    assert sorted(row["index"] for row in found) == list(range(len(passages)))
+    assert [row["score"] for row in found] == sorted((r["score"] for r in found), reverse=True)
+    assert found[0]["meta"]["license"] == passages[found[0]["index"]]["license"]
+
+
+def test_the_answer_of_the_example_comes_first(succeeds):
+    assert rows(succeeds("rank", QUERY, EXAMPLE))[0]["id"] == "history-of-agriculture"
+
+
+def test_options_may_stand_between_the_query_and_the_file(succeeds):
+    assert len(rows(succeeds("rank", QUERY, "--top-k", 2, EXAMPLE, "--threads", 1))) == 2
+
+
+def test_a_query_may_start_with_a_dash(succeeds):
+    assert len(rows(succeeds("rank", "--top-k", 1, "--", "-x", EXAMPLE))) == 1
+
+
+def test_json_is_one_array(succeeds):
+    found = json.loads(succeeds("rank", QUERY, EXAMPLE, "--format", "json", "--top-k", 3))
+    assert found == rows(succeeds("rank", QUERY, EXAMPLE, "--top-k", 3))
+
+
+def test_raw_scores_are_the_logits(succeeds):
+    found = rows(succeeds("rank", QUERY, EXAMPLE, "--raw"))
+    assert all(row["score"] == row["logit"] for row in found)
+
+
+def test_a_short_length_is_reported_as_truncation(succeeds):
+    found = rows(succeeds("rank", QUERY, EXAMPLE, "--max-length", 32))
+    assert all(row["truncated"] for row in found)
+    table = succeeds("rank", QUERY, EXAMPLE, "--max-length", 32, "--format", "table", "--top-k", 2)
+    assert "2 of those shown cut to 32 tokens" in table
+
+
+def test_a_column_of_a_table_is_ranked(succeeds, tmp_path):
+    path = tmp_path / "faq.csv"
+    path.write_text('id,answer\n7,"Paris, France"\n8,Berlin\n', "utf-8")
+    found = rows(succeeds("rank", "capital of Germany", path, "--field", "answer"))
+    assert {(row["id"], row["text"]) for row in found} == {("7", "Paris, France"), ("8", "Berlin")}
+
+
+def test_no_passages_give_no_hits(succeeds, tmp_path):
+    path = tmp_path / "empty.txt"
+    path.touch()
+    assert succeeds("rank", QUERY, path) == ""
+    assert json.loads(succeeds("rank", QUERY, path, "--format", "json")) == []
+
+
+def test_info_says_what_would_run_and_why(succeeds):
+    facts = json.loads(succeeds("info", "--threads", 1))
+    assert (facts["threads"], facts["threads_source"]) == (1, "argument")
+    assert facts["model"] == "nano"
+    assert facts["providers"] == ["CPUExecutionProvider"]
+    assert set(facts["versions"]) >= {"onnxruntime", "tokenizers", "numpy", "python"}
+    table = succeeds("info", "--format", "table")
+    assert facts["variant"] in table
+    assert facts["versions"]["onnxruntime"] in table
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        ([], "rank or info"),
+        (["sort"], "invalid choice"),
+        (["rank"], "QUERY"),
+        (["rank", "q", "a", "b"], "unrecognized"),
+        (["rank", "q", "a", "--top", "1"], "--top"),
+        (["rank", "q", "a", "--top-k", "0"], "'0' is not a whole number of at least 1"),
+        (["rank", "q", "a", "--threads", "two"], "--threads"),
+        (["rank", "q", "a", "--format", "xml"], "--format"),
+        (["info", "extra"], "unrecognized"),
+    ],
+)
+def test_wrong_usage_is_one_line_and_status_2(arguments, word, fails):
+    line = fails(2, *arguments)
+    assert word in line
+    assert "--help" in line
+
+
+def test_a_missing_file_is_status_1(fails, tmp_path):
+    assert "nowhere.txt: No such file" in fails(1, "rank", QUERY, tmp_path / "nowhere.txt")
+
+
+def test_a_folder_is_no_file(fails, tmp_path):
+    assert "Is a directory" in fails(1, "rank", QUERY, tmp_path)
+
+
+def test_a_bad_line_is_status_1_with_its_place(fails, tmp_path):
+    path = tmp_path / "bad.jsonl"
+    path.write_text('{"text": "fine"}\n{"text": oops}\n', "utf-8")
+    assert f"{path}:2: not JSON" in fails(1, "rank", QUERY, path)
+
+
+def test_another_encoding_is_status_1_with_its_place(fails, tmp_path):
+    path = tmp_path / "latin.txt"
+    path.write_bytes("f\xfcnf".encode("latin1"))
+    assert f"{path}:1: not UTF-8" in fails(1, "rank", QUERY, path)
+
+
+def test_a_model_that_is_not_there_is_status_1(fails, tmp_path):
+    missing = tmp_path / "no-model"
+    assert "no-model" in fails(1, "rank", QUERY, EXAMPLE, "--model", missing)
+    assert "no-model" in fails(1, "info", "--model", missing)
+
+
+def test_a_length_that_the_model_cannot_take_is_status_1(fails):
+    assert "512" in fails(1, "rank", QUERY, EXAMPLE, "--max-length", 100_000)
+
+
+@pytest.mark.parametrize("where", [[], ["-"]])
+def test_standard_input_is_read(where):
+    status, out, err = run("rank", "capital of Germany", *where, stdin="Paris\nBerlin ü\n".encode())
+    assert (status, err) == (0, "")
+    assert {row["text"] for row in rows(out)} == {"Paris", "Berlin ü"}
+
+
+def test_python_dash_m_has_a_version_and_help_with_an_example():
+    assert run("--version")[:2] == (0, f"flashrank-lite {flashrank_lite.__version__}\n")
+    status, out, _ = run("rank", "--help")
+    assert status == 0
+    assert f'flashrank-lite rank "{QUERY}"' in out
+
+
+def test_help_and_version_load_no_model_library():
+    script = (
+        "import sys; from flashrank_lite.cli import main\n"
+        "try: main(['rank', '--help'])\n"
+        "except SystemExit: print(sorted({'numpy', 'onnxruntime', 'tokenizers'} & {*sys.modules}))"
+    )
+    command = [sys.executable, "-c", script]
+    assert subprocess.check_output(command, env=environment()).endswith(b"[]\n")
+
+
+def test_a_reader_that_leaves_early_is_no_error(tmp_path):
+    path = tmp_path / "many.txt"
+    path.write_text(
+        "".join(f"{'x' * 2000} {n}\n" for n in range(200)), "utf-8"
+    )  # > a pipe's 64 KiB
+    process = start("rank", "q", path, "--max-length", "16")
+    with process:
+        assert process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 128 + signal.SIGPIPE
+
+
+def test_ctrl_c_is_quiet(tmp_path):
+    fifo = tmp_path / "passages"
+    os.mkfifo(fifo)
+    with start("rank", QUERY, fifo) as process:
+        with open(fifo, "wb"):  # opens once the command has: it is about to read the passages
+            process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=60) == 128 + signal.SIGINT
+        assert (process.stdout.read(), process.stderr.read()) == (b"", b"")
+
+
+def test_a_closed_standard_output_or_input_is_one_line():
+    for closed in ("1>&-", "0<&-"):
+        script = f'"$0" -m flashrank_lite rank q {closed}'
+        command = ["sh", "-c", script, sys.executable]
+        done = subprocess.run(command, input=b"a\n", capture_output=True, env=environment())
+        assert done.returncode == 1
+        assert done.stderr.count(b"\n") == 1
+        assert b"is closed" in done.stderr
+
+
+def test_output_in_another_encoding_stays_json():
+    env = environment(PYTHONIOENCODING="ascii")
+    status, out, _ = run("rank", "q", stdin="日本語\n".encode(), env=env)
+    assert (status, rows(out)[0]["text"]) == (0, "日本語")
+    status, out, _ = run("rank", "q", "--format", "table", stdin="日本語\n".encode(), env=env)
+    assert (status, "???" in out) == (0, True)

@@ -1,0 +1,135 @@
+"""The wheel and the sdist: what is in them, and that a clean environment ranks with the wheel."""
+
+import email
+import json
+import os
+import subprocess
+import sys
+import tarfile
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import flashrank_lite
+
+ROOT = Path(__file__).parents[1]
+MODEL = "flashrank_lite/models/nano"
+MODEL_LIMIT = 12_000_000  # bytes of the bundled model's folder: what a wheel may ask of everyone
+PASSAGES = [
+    "The pyramids of Giza were built as tombs.",
+    "Agriculture began independently in at least eleven regions of the world.",
+    "Warsaw is the capital of Poland.",
+]
+
+
+@pytest.fixture(scope="module")
+def dist(tmp_path_factory):
+    """A folder with the sdist of this tree, and the wheel that was built from that sdist."""
+    folder = tmp_path_factory.mktemp("dist")
+    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(folder), str(ROOT)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=folder)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")
+def wheel(dist):
+    (path,) = dist.glob("*.whl")
+    return path
+
+
+@pytest.fixture(scope="module")
+def contents(wheel):
+    """File name → size in bytes."""
+    with zipfile.ZipFile(wheel) as archive:
+        return {entry.filename: entry.file_size for entry in archive.infolist()}
+
+
+@pytest.fixture(scope="module")
+def metadata(wheel, contents):
+    (name,) = [name for name in contents if name.endswith(".dist-info/METADATA")]
+    with zipfile.ZipFile(wheel) as archive:
+        return email.message_from_bytes(archive.read(name))
+
+
+def tracked(folder):
+    """The files of a folder of the source tree, caches left out."""
+    paths = (ROOT / folder).rglob("*")
+    return {
+        path.relative_to(ROOT).as_posix()
+        for path in paths
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+
+
+def test_the_wheel_holds_the_package_and_nothing_else(contents):
+    files = {name for name in contents if ".dist-info/" not in name}
+    assert files == tracked("flashrank_lite")
+    assert "flashrank_lite/py.typed" in files
+    assert any(name.endswith(".dist-info/licenses/LICENSE") for name in contents)
+
+
+def test_the_wheel_holds_a_model_of_at_most_12_mb(contents):
+    model = {Path(name).name: size for name, size in contents.items() if name.startswith(MODEL)}
+    assert {"reranker.json", "config.json", "tokenizer.json", "README.md"} <= set(model)
+    assert [name for name in model if name.endswith(".onnx")]
+    assert sum(model.values()) <= MODEL_LIMIT
+
+
+def test_the_sdist_holds_what_it_takes_to_test_it(dist):
+    (path,) = dist.glob("*.tar.gz")
+    with tarfile.open(path) as archive:
+        names = {name.split("/", 1)[1] for name in archive.getnames()}
+    for folder in ("flashrank_lite", "tests", "examples", "scripts", "benchmarks"):
+        assert tracked(folder) <= names
+    assert {"pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md", "CONTRIBUTING.md"} <= names
+
+
+def test_the_metadata_says_what_the_project_is(metadata):
+    assert metadata["Name"] == "flashrank-lite"
+    assert metadata["Version"] == flashrank_lite.__version__
+    assert metadata["License-Expression"] == "Apache-2.0"
+    assert metadata["Requires-Python"] == ">=3.10"
+    assert metadata["Description-Content-Type"] == "text/markdown"
+
+
+def test_the_runtime_depends_on_four_packages_and_not_on_torch(metadata):
+    required = [line for line in metadata.get_all("Requires-Dist") if "extra ==" not in line]
+    names = {line.split(">")[0].split("=")[0].strip() for line in required}
+    assert names == {"huggingface-hub", "numpy", "onnxruntime", "tokenizers"}
+
+
+def test_a_clean_environment_ranks_with_the_wheel(wheel, tmp_path):
+    home = tmp_path / "venv"
+    venv.create(home, with_pip=True)
+    programs = home / ("Scripts" if os.name == "nt" else "bin")
+    clean = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYTHONHOME")}
+
+    def call(program, *arguments, text=None):
+        command = [str(programs / program), *map(str, arguments)]
+        done = subprocess.run(
+            command,
+            input=text,
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            cwd=tmp_path,
+            env=clean,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    call("python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", wheel)
+    found = call("flashrank-lite", "rank", "where did farming begin", text="\n".join(PASSAGES))
+    assert json.loads(found.splitlines()[0])["text"] == PASSAGES[1]
+    installed = {
+        row["name"] for row in json.loads(call("python", "-m", "pip", "list", "--format", "json"))
+    }
+    assert "flashrank-lite" in installed
+    assert not {"torch", "transformers", "onnx"} & installed
+    info = json.loads(call("flashrank-lite", "info"))
+    assert Path(info["path"]).is_relative_to(home.resolve()) or Path(info["path"]).is_relative_to(
+        home
+    )
