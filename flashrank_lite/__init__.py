@@ -7,6 +7,7 @@
 The names below are imported on first use, so `import flashrank_lite` costs a few milliseconds.
 """
 
+import os
 from importlib import import_module
 
 TYPE_CHECKING = False  # what type checkers take for typing's, without importing typing (18 ms)
@@ -23,6 +24,11 @@ if TYPE_CHECKING:
     )
     from flashrank_lite.passages import RankedPassage
     from flashrank_lite.ranker import Ranker
+
+# Since 1.29 onnxruntime's builds collect telemetry from their import on (onnxruntime#27379): a
+# thread, a database in the home folder, and a forked child that hangs at its exit. The variable
+# counts only before that import, wherever in this package it comes; to have telemetry, set it to 0.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 __version__ = "0.1.0"
 

@@ -11,13 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-
-# Since 1.29 onnxruntime's builds send telemetry from their import on (onnxruntime#27379): a thread, a
-# database in the home folder, uploads; and a forked child hangs at its exit. The variable must be
-# set before the import; who wants telemetry sets it to 0.
-os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 import onnxruntime
+from numpy.typing import NDArray
 
 from flashrank_lite.errors import (
     InvalidInput,

@@ -1,6 +1,7 @@
 """Train the bundled model "nano", end to end, and export it.
 
-    python scripts/train_nano.py --data DIR --backbone DIR --work DIR --out flashrank_lite/models/nano
+    python scripts/train_nano.py --data DIR --backbone DIR --work DIR \\
+        --out flashrank_lite/models/nano
 
 ``--data`` holds the training sets (``flashrank_lite/models/nano/README.md`` names their public
 sources), ``--backbone`` all-MiniLM-L6-v2 as Hugging Face files. ``--work`` keeps the teacher's

@@ -26,8 +26,8 @@ from flashrank_lite.models.manifest import verify
 
 require_export()
 
-from flashrank_lite.evaluation import kendall_tau
-from flashrank_lite.export import export_folder, read_checkpoint
+from flashrank_lite.evaluation import kendall_tau  # noqa: E402
+from flashrank_lite.export import export_folder, read_checkpoint  # noqa: E402
 
 ROOT = Path(__file__).parent.parent
 

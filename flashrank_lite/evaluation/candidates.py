@@ -57,9 +57,9 @@ def read_candidate_lists(path: str | Path) -> list[CandidateList]:
                 )
             except (ValueError, KeyError, TypeError) as error:
                 raise InvalidInput(
-                    f"{source}:{number}: not a candidate list ({type(error).__name__}: {error}); expected "
-                    '{"query": ..., "candidates": [{"id": ..., "text": ..., "label": ...}]} with each text '
-                    "in the line or under its id in a corpus.*.jsonl beside the file"
+                    f"{source}:{number}: not a candidate list ({type(error).__name__}: {error}); "
+                    'expected {"query": ..., "candidates": [{"id": .., "text": .., "label": ..}]} '
+                    "with each text in the line or under its id in a corpus.*.jsonl beside the file"
                 ) from error
     return lists
 

@@ -1,4 +1,4 @@
-"""Writes a model folder: graphs, tokenizer, configuration and the manifest that vouches for them."""
+"""Writes a model folder: graphs, tokenizer, configuration, and the manifest that vouches for it."""
 
 from __future__ import annotations
 
@@ -126,7 +126,9 @@ def export_folder(
             for name, lists in (evaluation or {}).items():
                 for precision, value in fidelity.quality(rankers, lists).items():
                     figures[f"ndcg@10_{name}_{precision}"] = value
-        graphs = {"fp32": graph, **({"int8": int8} if "int8" in precisions else {})}
+        graphs: dict[Precision, onnx.ModelProto] = {"fp32": graph}
+        if "int8" in precisions:
+            graphs["int8"] = int8
         finished = Path(scratch) / "finished"
         _write(finished, source, precisions, graphs, figures)
         out.mkdir(parents=True, exist_ok=True)

@@ -6,7 +6,7 @@ make a score independent of the batch it is computed in, which dynamic quantisat
 (onnxruntime#10111), and save the pass that looks for the range.
 
 Weights keep 7 of their 8 bits: on processors without VNNI two u8×s8 products are added in 16 bits
-and saturate; with |weight| ≤ 64 they cannot (255 × 64 × 2 < 32768), so one file is right everywhere.
+and saturate; with |weight| ≤ 64 they cannot (255 × 64 × 2 < 32768): one file is right everywhere.
 """
 
 from __future__ import annotations

@@ -20,6 +20,8 @@ def calibrate(model: NanoRanker, corpus: Corpus) -> dict[str, float]:
     Returns:
         slope, offset, and the MRR@10 of the held-out rows.
     """
+    if not corpus.dev:
+        raise SystemExit("calibration needs held-out rows: the set nq_oracle must be below --data")
     logits, labels, reciprocal = [], [], []
     for row in corpus.dev:
         passages = [*row.positives, *row.negatives]

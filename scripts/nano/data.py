@@ -1,4 +1,4 @@
-"""The training text: public (query, passage) sets, read into one list of texts and the rows over it.
+"""The training text: public (query, passage) sets, read into one list of texts and rows over it.
 
 Every set is a folder below ``--data``; a missing folder is skipped and said. The public sources
 and licences are in ``flashrank_lite/models/nano/README.md``.
@@ -32,7 +32,7 @@ DEV_QUERIES = 200
 
 @dataclass(frozen=True)
 class Row:
-    """One training query: indices into ``Corpus.texts``; ``weight`` is the share of the hard label."""
+    """One training query, by indices into ``Corpus.texts``; ``weight``: the hard label's share."""
 
     query: int
     positives: tuple[int, ...]

@@ -1,4 +1,4 @@
-"""Batches for the ranking stage: neighbouring queries with candidates mined by the teacher's cosine."""
+"""Batches for the ranking stage: neighbouring queries, candidates mined by the teacher's cosine."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ class NanoConfig:
 
 
 class NanoRanker(nn.Module):
-    """(input_ids, attention_mask, token_type_ids) of shape (n, tokens) → one logit, shape (n, 1)."""
+    """(input_ids, attention_mask, token_type_ids), each (n, tokens) → one logit, shape (n, 1)."""
 
     def __init__(self, config: NanoConfig | None = None) -> None:
         super().__init__()

@@ -27,6 +27,7 @@ logger = logging.getLogger(__name__)
 
 TEMPERATURE = 0.05  # of the teacher's scores in the list-wise target
 STATE_WEIGHT = 2.0  # of the token states' loss in the ranking stage: keeps what distilling taught
+HEAD_RATE = 10.0  # the head starts from nothing: its learning rate is so many times the layers'
 SAVE_EVERY_SECONDS = 120.0
 
 
@@ -116,9 +117,12 @@ def _run(
 ) -> None:
     """Run a stage with AdamW, warm-up and linear decay; go on from ``out`` where it was stopped."""
     parameters = [p for p in model.parameters() if p.requires_grad]
-    optimiser = torch.optim.AdamW(
-        parameters, lr=learning_rate, betas=(0.9, 0.98), weight_decay=0.01
-    )
+    head = set(model.head.parameters())
+    groups = [
+        {"params": [p for p in parameters if p not in head], "share": 1.0},
+        {"params": list(head), "share": HEAD_RATE},
+    ]
+    optimiser = torch.optim.AdamW(groups, lr=learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
     checkpoint = out / f"{name}.pt"
     first = 0
     if checkpoint.exists():
@@ -135,7 +139,7 @@ def _run(
     for step in range(first, steps):
         rate = learning_rate * min((step + 1) / warm, max(0.02, 1 - step / steps))
         for group in optimiser.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["share"]
         value, figures = loss(step)
         if not math.isfinite(float(value.detach())):
             raise SystemExit(f"{name}: loss is {float(value.detach())} at step {step}")

