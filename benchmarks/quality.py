@@ -31,7 +31,7 @@ def main() -> None:
     for model in args.model:
         ranker = Ranker(model)
         info = ranker.info()
-        systems[f"{info['model']} {info['precision']}"] = _reranked(ranker)
+        systems[f"{model or 'bundled'} {info['precision']}"] = _reranked(ranker)
     print("| nDCG@10 |", " | ".join(sets), "| mean |")
     print("|---|" + "---|" * (len(sets) + 1))
     for name, scorer in systems.items():

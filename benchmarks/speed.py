@@ -15,7 +15,7 @@ COUNTS = (1, 10, 100)
 
 
 def main() -> None:
-    """Print the median milliseconds of each model and their ratio to the first one's."""
+    """Print each model's median milliseconds, and the first one's as a share of the others'."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
         "--model", nargs="*", default=[], help="model folders beside the bundled one"
@@ -31,18 +31,19 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
-        folders: dict[str, str | None] = {"bundled": None, **{Path(m).name: m for m in args.model}}
+        folders: dict[str, str | None] = {"bundled": None, **{m: m for m in args.model}}
         if args.six_layers:
             folders["six layers"] = str(_six_layers(args.six_layers, Path(scratch)))
         rankers = {name: Ranker(folder, threads=args.threads) for name, folder in folders.items()}
         print(f"{next(iter(rankers.values())).info()['threads']} threads, {args.rounds} rounds")
-        print("| passages |", " | ".join(rankers), "| ratio to the last |")
-        print("|---|" + "---|" * (len(rankers) + 1))
+        others = list(rankers)[1:]
+        print("| passages |", " | ".join([*rankers, *(f"time / {name}" for name in others)]), "|")
+        print("|---|" + "---|" * (len(rankers) + len(others)))
         for count in COUNTS:
             medians = _medians(rankers, web_passages(count), args.rounds)
             cells = [f"{value:.1f} ms" for value in medians]
-            ratio = medians[0] / medians[-1]
-            print(f"| {count} |", " | ".join(cells), f"| {ratio:.2f} |", flush=True)
+            cells += [f"{medians[0] / median:.2f}" for median in medians[1:]]
+            print(f"| {count} |", " | ".join(cells), "|", flush=True)
 
 
 def _medians(rankers: dict[str, Ranker], passages: list[str], rounds: int) -> list[float]:

@@ -1,8 +1,8 @@
 """What comes in and what goes out: passages of any common shape, hits that are JSON-clean."""
 
 import re
-from collections.abc import Iterable, Mapping, Set
-from dataclasses import asdict, dataclass, field, is_dataclass
+from collections.abc import Collection, Iterable, Mapping, Set
+from dataclasses import dataclass, field, fields, is_dataclass
 from datetime import date, datetime, time, timedelta
 from enum import Enum
 from itertools import islice
@@ -194,13 +194,16 @@ def _json(value: Any, above: tuple[int, ...] = ()) -> Any:
     if hasattr(value, "dtype") and hasattr(value, "tolist"):  # numpy, which we need not import
         return _json(value.tolist(), above)
     if is_dataclass(value) and not isinstance(value, type):
-        value = asdict(value)
+        value = {entry.name: getattr(value, entry.name) for entry in fields(value)}
     elif callable(getattr(value, "model_dump", None)) and not isinstance(value, type):
         value = value.model_dump()
     if isinstance(value, Mapping):
         return {well_formed(str(key)): _json(item, above) for key, item in value.items()}
     if isinstance(value, Set):
         return sorted((_json(item, above) for item in value), key=str)
-    if isinstance(value, (list, tuple)):
+    if isinstance(value, Collection):
         return [_json(item, above) for item in value]
-    return well_formed(str(value))
+    try:
+        return well_formed(str(value))
+    except Exception:  # an object whose own text fails is no reason to lose the hits
+        return f"<{type(value).__name__}>"

@@ -89,7 +89,8 @@ class Ranker:
         head = Head(manifest.head, manifest.relevant)
         self._output, self._head = choose_output(self._graph.outputs, head)
         stated = manifest.variant.batch_invariant
-        self._invariant = not is_dynamic_int8(file) if stated is None else stated
+        # a manifest may say that a graph mixes rows, but not deny it of one that is seen to
+        self._invariant = not is_dynamic_int8(file) and stated is not False
         # without a mask padding would be read as text
         self._alone = not self._invariant or "attention_mask" not in self._graph.inputs
         logger.debug("ranker of %s, %s", self._folder, manifest.variant.file)
@@ -245,7 +246,10 @@ class Ranker:
     def __reduce__(self) -> tuple[Callable[[dict[str, Any]], "Ranker"], tuple[dict[str, Any]]]:
         if self._closed:
             raise RankerClosed("a closed ranker cannot be pickled: pickle it before it is closed")
-        return _load, (self._arguments,)
+        # the folder itself: another process may have another working directory
+        bundled = self._arguments["model"] is None
+        folder = None if bundled else str(self._folder.resolve())
+        return _load, ({**self._arguments, "model": folder},)
 
     def _hits(
         self, read: list[Passage], logits: Floats, truncated: NDArray[np.bool_], top_k: int | None

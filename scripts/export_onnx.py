@@ -45,8 +45,8 @@ def main() -> int:
             table_bits=args.table_bits,
             evaluation={args.texts.stem: lists} if labelled else None,
         )
-    except FlashRankLiteError as error:
-        print(f"export_onnx: {error}", file=sys.stderr)
+    except (FlashRankLiteError, OSError) as error:
+        print("export_onnx:", " ".join(str(error).split()), file=sys.stderr)
         return 1
     return 0
 

@@ -14,6 +14,7 @@ On two cores without bf16 the defaults take about 2 hours; with ``--device cuda`
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import logging
 import sys
@@ -25,7 +26,7 @@ from tokenizers import Tokenizer
 sys.path.insert(0, str(Path(__file__).parent))
 
 from nano.calibration import calibrate
-from nano.data import load_corpus
+from nano.data import Corpus, load_corpus
 from nano.mining import Candidates
 from nano.model import NanoConfig, NanoRanker
 from nano.release import release
@@ -54,11 +55,14 @@ def main() -> None:
         "%d texts, %d rows, %d dev rows, %d tokens",
         *(len(corpus.texts), len(corpus.rows), len(corpus.dev), len(corpus.ids)),
     )
+    recipe = _recipe(args, corpus)
     teacher = teacher_states(corpus, args.backbone, args.work / "teacher", args.device)
-    model: NanoRanker = student_from_backbone(args.backbone, corpus, NanoConfig(), args.layers)
+    model: NanoRanker = student_from_backbone(
+        args.backbone, corpus, NanoConfig(num_hidden_layers=len(args.layers)), args.layers
+    )
     model.to(args.device)
     distil(
-        *(model, corpus, teacher, args.work),
+        *(model, corpus, teacher, args.work, recipe),
         steps=args.distil_steps,
         batch_tokens=args.distil_tokens,
         learning_rate=args.distil_rate,
@@ -66,13 +70,32 @@ def main() -> None:
     )
     candidates = Candidates(corpus, teacher, seed=args.seed)
     rank(
-        *(model, corpus, teacher, candidates, args.work),
+        *(model, corpus, teacher, candidates, args.work, recipe),
         steps=args.rank_steps,
         learning_rate=args.rank_rate,
     )
     model.to("cpu")
-    logger.info("calibration: %s", json.dumps(calibrate(model, corpus)))
-    release(model, corpus, args.backbone, args.out, evaluation=args.evaluation, seed=args.seed)
+    logger.info("calibration: %s", json.dumps(calibrate(model, corpus, candidates)))
+    release(
+        model,
+        corpus,
+        args.backbone,
+        args.out,
+        evaluation={name: Path(file) for name, file in (e.split("=", 1) for e in args.evaluation)},
+        seed=args.seed,
+    )
+
+
+def _recipe(args: argparse.Namespace, corpus: Corpus) -> str:
+    """What a checkpoint depends on: a run goes on only from its own."""
+    settings = {
+        name: value
+        for name, value in vars(args).items()
+        if name.startswith(("distil", "rank")) or name in ("seed", "layers", "limit")
+    }
+    texts = hashlib.sha256(corpus.ids.tobytes()).hexdigest()[:16]
+    weights = hashlib.sha256((args.backbone / "model.safetensors").read_bytes()).hexdigest()[:16]
+    return json.dumps({**settings, "texts": texts, "backbone": weights}, sort_keys=True)
 
 
 def _arguments() -> argparse.Namespace:
@@ -84,12 +107,12 @@ def _arguments() -> argparse.Namespace:
     add("--backbone", type=Path, required=True, help="folder of all-MiniLM-L6-v2")
     add("--work", type=Path, required=True, help="for the teacher's states and the checkpoints")
     add("--out", type=Path, required=True, help="the model folder to write")
-    add("--evaluation", type=Path, nargs="*", default=[], help="labelled JSONL lists, for nDCG@10")
+    add("--evaluation", nargs="*", default=[], metavar="NAME=FILE", help="labelled JSONL lists")
     add("--device", default="cpu", help="cpu or cuda")
     add("--threads", type=int, help="of torch, on the CPU")
     add("--seed", type=int, default=1)
     add("--limit", type=int, help="rows per training set at the most (for a smoke test)")
-    add("--layers", type=int, nargs=3, default=(0, 2, 5), help="layers taken of the backbone")
+    add("--layers", type=int, nargs="+", default=[0, 2, 5], help="layers taken of the backbone")
     add("--distil-steps", type=int, default=1500)
     add("--distil-tokens", type=int, default=4096, help="tokens of a distilling step")
     add("--distil-rate", type=float, default=5e-4, help="peak learning rate")

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from conftest import PASSAGES, QUERY
+from export_support import require_export
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from tokenizers import (
@@ -205,7 +206,9 @@ def test_ids_types_and_truncation_are_those_of_a_joined_encoding(
 
 @cache
 def transformers_tokenizer() -> Any:
-    transformers = pytest.importorskip("transformers", reason="the reference is not installed")
+    require_export()
+    import transformers
+
     file = json.loads(BUNDLED.read_text(encoding="utf-8"))
     vocabulary = file["model"]["vocab"]
     folder = new_folder()

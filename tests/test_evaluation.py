@@ -42,6 +42,8 @@ def test_kendall_tau_is_one_for_the_same_order_and_minus_one_for_the_reverse():
     assert kendall_tau([1, 2, 3], [10, 20, 40]) == pytest.approx(1.0)
     assert kendall_tau([1, 2, 3], [3, 2, 1]) == pytest.approx(-1.0)
     assert kendall_tau([1, 2, 3, 4], [1, 2, 4, 3]) == pytest.approx(4 / 6)
+    assert kendall_tau([1, 1, 1], [1, 2, 3]) == 0.0
+    assert kendall_tau([1, 1], [2, 2]) == kendall_tau([1], [5]) == 1.0
     assert kendall_tau([1, 1, 2], [1, 2, 3]) == pytest.approx(2 / np.sqrt(2 * 3))  # a tie: tau-b
 
 

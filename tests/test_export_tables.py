@@ -13,11 +13,11 @@ from flashrank_lite.export.tables import BLOCK, four_bit_codes, quantise_tables 
 
 
 def lookup(table: np.ndarray) -> onnx.ModelProto:
-    rows = helper.make_tensor_value_info("rows", TensorProto.INT64, ["n"])
-    out = helper.make_tensor_value_info("out", TensorProto.FLOAT, ["n", table.shape[1]])
+    rows = helper.make_tensor_value_info("rows", TensorProto.INT64, ["n", "tokens"])
+    out = helper.make_tensor_value_info("out", TensorProto.FLOAT, ["n", "tokens", table.shape[1]])
     node = helper.make_node("Gather", ["table", "rows"], ["out"], name="look_up")
     graph = helper.make_graph([node], "g", [rows], [out], [numpy_helper.from_array(table, "table")])
-    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
+    opsets = [helper.make_opsetid("", 18)]
     return helper.make_model(graph, opset_imports=opsets, ir_version=8)
 
 
@@ -25,7 +25,7 @@ def run(model: onnx.ModelProto, rows: np.ndarray) -> np.ndarray:
     session = onnxruntime.InferenceSession(
         model.SerializeToString(), providers=["CPUExecutionProvider"]
     )
-    return session.run(None, {"rows": rows})[0]
+    return session.run(None, {"rows": rows[None]})[0][0]
 
 
 @pytest.mark.parametrize(

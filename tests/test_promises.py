@@ -114,7 +114,7 @@ with Ranker(max_length=64) as ranker:
 def test_memory_does_not_grow_with_the_number_or_length_of_passages(
     run_python: RunPython, count: int, words: int
 ) -> None:
-    # 600 passages in one batch would take 236 MB in the first feed-forward layer alone, and a
+    # 600 passages in one batch would take 200 MB in the first feed-forward layer alone, and a
     # megabyte's tokens 30 MB each; loading itself peaks some tens of MB above the working set
     grown = run_python(MEMORY.replace("COUNT", str(count)).replace("WORDS", str(words)))
     assert float(grown) < 128

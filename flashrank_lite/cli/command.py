@@ -9,6 +9,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NoReturn
 
 from flashrank_lite import __version__
@@ -119,7 +120,8 @@ def _parsers() -> tuple[_Parser, dict[str, _Parser]]:
     info = commands.add_parser(
         "info",
         help="show the model, the threads and why, and the versions",
-        description="Show the model that would rank, its threads and why, and the versions.",
+        description="Show the model that would rank (its files checked against their checksums), "
+        "its threads and why, and the versions.",
         allow_abbrev=False,
     )
     info.add_argument(
@@ -176,11 +178,14 @@ def _rank(arguments: argparse.Namespace) -> int:
 
 def _info(arguments: argparse.Namespace) -> int:
     from flashrank_lite.cli import rendering
+    from flashrank_lite.models.manifest import verify
     from flashrank_lite.ranker import Ranker
 
     screen = rendering.Screen.of_stdout()
     with Ranker(arguments.model, threads=arguments.threads) as ranker:
-        facts = {**ranker.info(), "versions": rendering.versions()}
+        facts = ranker.info()
+        facts["verified_files"] = verify(Path(facts["path"]))
+        facts["versions"] = rendering.versions()
     if (arguments.format or ("table" if screen.terminal else "json")) == "table":
         rendering.write_facts(facts, screen)
     else:

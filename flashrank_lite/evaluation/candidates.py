@@ -55,6 +55,8 @@ def read_candidate_lists(path: str | Path) -> list[CandidateList]:
                         tuple(map(float, row["ideal"])) if row.get("ideal") else None,
                     )
                 )
+            except InvalidInput:
+                raise
             except (ValueError, KeyError, TypeError) as error:
                 raise InvalidInput(
                     f"{source}:{number}: not a candidate list ({type(error).__name__}: {error}); "
@@ -68,7 +70,13 @@ def _read_corpus(folder: Path) -> dict[str, str]:
     texts: dict[str, str] = {}
     for path in sorted(folder.glob("corpus.*.jsonl")):
         with path.open(encoding="utf-8") as lines:
-            for line in lines:
-                row = json.loads(line)
-                texts[row["id"]] = row["text"]
+            for number, line in enumerate(lines, start=1):
+                try:
+                    row = json.loads(line)
+                    texts[row["id"]] = row["text"]
+                except (ValueError, KeyError, TypeError) as error:
+                    raise InvalidInput(
+                        f'{path}:{number}: not of the form {{"id": ..., "text": ...}} '
+                        f"({type(error).__name__}: {error})"
+                    ) from error
     return texts

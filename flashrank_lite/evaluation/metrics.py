@@ -53,11 +53,15 @@ def mean_ndcg(lists: Sequence[CandidateList], scores: Iterable[ArrayLike], k: in
 def kendall_tau(a: ArrayLike, b: ArrayLike) -> float:
     """Kendall's tau-b between two score arrays of shape (n,); 1.0 for the same order.
 
+    Where all scores of one array are equal it orders nothing: 0.0, or 1.0 if both are so.
+
     Source: Kendall, "The treatment of ties in ranking problems" (1945).
     """
     x, y = _pair_signs(a), _pair_signs(b)
     norm = np.sqrt(float(np.abs(x).sum()) * float(np.abs(y).sum()))
-    return float((x * y).sum() / norm) if norm > 0 else 1.0
+    if norm > 0:
+        return float((x * y).sum() / norm)
+    return 1.0 if not x.any() and not y.any() else 0.0
 
 
 def _dcg(gains: NDArray[np.float64]) -> float:

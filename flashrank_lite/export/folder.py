@@ -7,7 +7,8 @@ import json
 import logging
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -29,7 +30,9 @@ from flashrank_lite.ranker import Ranker
 logger = logging.getLogger(__name__)
 
 Precision = Literal["fp32", "int8"]
+Figures = dict[Precision, dict[str, float]]  # of each graph, by name
 FILES: dict[Precision, str] = {"int8": "model_int8.onnx", "fp32": "model.onnx"}
+CONFIG = "config.json"
 CALIBRATION_LISTS = 24
 CHECKED_LISTS = 40
 
@@ -68,73 +71,73 @@ def export_folder(
     *,
     precisions: Sequence[Precision] = ("int8", "fp32"),
     table_bits: int = 8,
-    evaluation: dict[str, Sequence[CandidateList]] | None = None,
-) -> dict[str, Any]:
+    evaluation: Mapping[str, Sequence[CandidateList]] | None = None,
+) -> Figures:
     """Export ``source`` into the folder ``out`` and prove that it is faithful.
 
     Args:
         source: the model.
-        out: folder to write; files of the same names are replaced, all at once at the end.
+        out: folder to write; files of the same names are replaced when all checks have passed.
         texts: real (query, candidates) lists, to calibrate on and to compare with.
         precisions: graphs to write, the preferred one first.
         table_bits: 8 or 4, for large embedding tables of the int8 graph.
         evaluation: labelled lists by name, for nDCG@10 of each graph.
 
     Returns:
-        The fidelity figures, as they stand in the manifest.
+        The fidelity figures of each precision, as they stand in the manifest.
 
     Raises:
         InvalidModel: the graph is not faithful to torch, or its scores depend on neighbours.
         InvalidInput: no texts, or an unknown precision.
     """
+    texts = [(query, passages) for query, passages in texts if passages]
     if not texts or not precisions or set(precisions) - set(FILES):
         raise InvalidInput(
             f"precisions must be of {sorted(FILES)} and texts must not be empty: "
             "pass real queries with their candidate passages"
         )
-    with tempfile.TemporaryDirectory() as scratch:
-        folders = {p: Path(scratch) / p for p in ("fp32", "int8")}
-        graph = to_onnx(source.module, source.inputs)
-        _write(folders["fp32"], source, ["fp32"], {"fp32": graph}, {})
-        encoder = PairEncoder(source.tokenizer, source.max_length)
-        with Ranker(folders["fp32"], activation="raw") as fp32:
-            checked = texts[:CHECKED_LISTS]
-            figures: dict[str, Any] = {
-                "fp32_vs_torch_max_abs_logit": fidelity.against_torch(
-                    source.module,
-                    source.inputs,
-                    (source.head or {}).get("relevant", 1),
-                    fp32,
-                    encoder,
-                    checked,
-                )
-            }
-            rankers = {"fp32": fp32}
-            if "int8" in precisions:
-                int8 = onnx.ModelProto()
-                int8.CopyFrom(graph)
-                quantise_products(int8, _feeds(encoder, texts[:CALIBRATION_LISTS]))
-                quantise_tables(int8, bits=table_bits)
-                _write(folders["int8"], source, ["int8"], {"int8": int8}, {})
-                rankers["int8"] = Ranker(folders["int8"], activation="raw")
-                compared = fidelity.against_fp32(fp32, rankers["int8"], checked)
-                figures |= {f"int8_vs_fp32_{name}": value for name, value in compared.items()}
-            first = rankers[precisions[0]]
-            figures["alone_vs_batch_max_abs_score"] = fidelity.alone_against_batch(
-                first, checked[:8]
-            )
-            for name, lists in (evaluation or {}).items():
-                for precision, value in fidelity.quality(rankers, lists).items():
-                    figures[f"ndcg@10_{name}_{precision}"] = value
-        graphs: dict[Precision, onnx.ModelProto] = {"fp32": graph}
+    with tempfile.TemporaryDirectory() as scratch, ExitStack() as stack:
+        graphs: dict[Precision, onnx.ModelProto] = {"fp32": to_onnx(source.module, source.inputs)}
         if "int8" in precisions:
-            graphs["int8"] = int8
+            encoder = PairEncoder(source.tokenizer, source.max_length)
+            graphs["int8"] = onnx.ModelProto()
+            graphs["int8"].CopyFrom(graphs["fp32"])
+            quantise_products(graphs["int8"], _feeds(encoder, texts[:CALIBRATION_LISTS]))
+            quantise_tables(graphs["int8"], bits=table_bits)
+        rankers: dict[Precision, Ranker] = {}
+        for precision, graph in graphs.items():
+            folder = Path(scratch) / precision
+            _write(folder, source, {precision: graph}, {})
+            rankers[precision] = stack.enter_context(Ranker(folder, activation="raw"))
+        figures = _prove(source, rankers, texts[:CHECKED_LISTS], evaluation or {})
         finished = Path(scratch) / "finished"
-        _write(finished, source, precisions, graphs, figures)
-        out.mkdir(parents=True, exist_ok=True)
-        for file in finished.iterdir():
-            shutil.copy2(file, out / file.name)
-    logger.info("wrote %s\n%s", out, fidelity.table(figures))
+        _write(finished, source, {p: graphs[p] for p in precisions}, figures)
+        _replace(finished, out)
+    for precision in precisions:
+        logger.info("%s/%s\n%s", out, FILES[precision], fidelity.table(figures[precision]))
+    return {precision: figures[precision] for precision in precisions}
+
+
+def _prove(
+    source: Source,
+    rankers: dict[Precision, Ranker],
+    texts: fidelity.Texts,
+    evaluation: Mapping[str, Sequence[CandidateList]],
+) -> Figures:
+    fp32 = rankers["fp32"]
+    encoder = PairEncoder(source.tokenizer, source.max_length)
+    relevant = (source.head or {}).get("relevant", 1)
+    exact = fidelity.against_torch(source.module, source.inputs, relevant, fp32, encoder, texts)
+    figures: Figures = {"fp32": {"fp32_vs_torch_max_abs_logit": exact}}
+    if "int8" in rankers:
+        compared = fidelity.against_fp32(fp32, rankers["int8"], texts)
+        figures["int8"] = {f"int8_vs_fp32_{name}": value for name, value in compared.items()}
+        figures["int8"] |= figures["fp32"]
+    for precision, ranker in rankers.items():
+        found = figures[precision]
+        found["alone_vs_batch_max_abs_score"] = fidelity.alone_against_batch(ranker, texts[:8])
+        for name, lists in evaluation.items():
+            found[f"ndcg@10_{name}"] = fidelity.quality(ranker, lists)
     return figures
 
 
@@ -146,16 +149,12 @@ def _feeds(encoder: PairEncoder, texts: fidelity.Texts) -> Iterator[Feeds]:
 
 
 def _write(
-    folder: Path,
-    source: Source,
-    precisions: Sequence[Precision],
-    graphs: dict[Precision, onnx.ModelProto],
-    figures: dict[str, Any],
+    folder: Path, source: Source, graphs: dict[Precision, onnx.ModelProto], figures: Figures
 ) -> None:
     folder.mkdir(parents=True)
-    (folder / "config.json").write_text(
-        json.dumps(source.config, indent=2) + "\n", encoding="utf-8"
-    )
+    # Where the checkpoint once lay is nobody's business.
+    config = {key: value for key, value in source.config.items() if key != "_name_or_path"}
+    (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     # Compact: a third smaller, and quicker to read.
     tokenizer = json.loads(source.tokenizer.read_text(encoding="utf-8"))
     tokenizer["truncation"] = tokenizer["padding"] = None
@@ -163,16 +162,16 @@ def _write(
         json.dumps(tokenizer, ensure_ascii=False, separators=(",", ":")), encoding="utf-8"
     )
     variants = []
-    for precision in precisions:
+    for precision, graph in graphs.items():
         path = folder / FILES[precision]
-        onnx.save(graphs[precision], str(path))
+        onnx.save(graph, str(path))
         variants.append(
             {
                 "file": path.name,
                 "precision": precision,
                 **_facts(path),
                 "batch_invariant": True,
-                "fidelity": figures,
+                "fidelity": figures.get(precision, {}),
             }
         )
     manifest = {
@@ -184,9 +183,21 @@ def _write(
         "languages": list(source.languages),
         "license": source.license,
         "variants": variants,
-        "files": {name: _facts(folder / name) for name in (TOKENIZER, "config.json")},
+        "files": {name: _facts(folder / name) for name in (TOKENIZER, CONFIG)},
     }
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+
+
+def _replace(finished: Path, out: Path) -> None:
+    """Move the files into ``out``, the manifest last; graphs of an earlier export go."""
+    out.mkdir(parents=True, exist_ok=True)
+    files = sorted(finished.iterdir(), key=lambda file: file.name == MANIFEST)
+    for name in set(FILES.values()) - {file.name for file in files}:
+        (out / name).unlink(missing_ok=True)
+    for file in files:
+        partial = out / f"{file.name}.partial"
+        shutil.copyfile(file, partial)
+        partial.replace(out / file.name)
 
 
 def _facts(path: Path) -> dict[str, Any]:

@@ -1,10 +1,13 @@
 """Embedding tables in 4 or 8 bits: most of a small model's bytes.
 
-4 bits: ``GatherBlockQuantized``, one fp16 scale for 64 columns. 8 bits: a row's scale, applied to
-the rows that are looked up. Either way only looked-up rows are ever widened.
+4 bits: two codes a byte, one fp16 scale for 64 columns. 8 bits: one scale a row. Either way only
+the rows that are looked up are ever widened, by plain operators: for 500 tokens of 384 columns they
+take 0.5 ms where ``GatherBlockQuantized`` takes 5.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 import onnx
@@ -18,6 +21,7 @@ SMALLEST_ROWS = 128  # smaller tables are not worth it
 # Shares of a block's largest magnitude tried for the least squared error; 1 keeps a table exact
 # that was trained on the 4-bit grid.
 CLIPS = (1.0, 0.95, 0.9, 0.85, 0.8)
+FOUR_BIT_ZERO = 8  # stored for the code 0
 FOUR_BIT_ROWS = 8192  # larger tables take 4 bits, smaller ones (positions) 8
 
 
@@ -26,7 +30,8 @@ def quantise_tables(model: onnx.ModelProto, *, bits: int) -> onnx.ModelProto:
 
     Args:
         model: the graph.
-        bits: 4 or 8, for tables of ``FOUR_BIT_ROWS`` rows or more; smaller ones take 8.
+        bits: 4 or 8, for tables of ``FOUR_BIT_ROWS`` rows or more, looked up by ids of shape
+            (n, tokens); smaller ones take 8.
 
     Returns:
         ``model``.
@@ -75,29 +80,32 @@ def _four_bits(
     graph: onnx.GraphProto, node: onnx.NodeProto, table: onnx.TensorProto
 ) -> list[onnx.NodeProto]:
     codes, scales = four_bit_codes(numpy_helper.to_array(table))
-    low, high = codes[:, 0::2].astype(np.uint8) & 15, codes[:, 1::2].astype(np.uint8) & 15
-    packed = helper.make_tensor(
-        f"{table.name}_s4",
-        TensorProto.INT4,
-        list(codes.shape),
-        (low | (high << 4)).tobytes(),
-        raw=True,
+    stored = (codes + FOUR_BIT_ZERO).astype(np.uint8)
+    half = stored.shape[1] // 2
+    constants = {
+        f"{table.name}_packed": stored[:, :half] | stored[:, half:] << 4,
+        f"{table.name}_scales": scales,
+        "table_low_bits": np.array(15, np.uint8),
+        "table_four_bits": np.array(4, np.uint8),
+        "table_four_bit_zero": np.array(FOUR_BIT_ZERO, np.float32),
+        "table_blocks_shape": np.array([0, 0, -1, BLOCK]),
+        "table_rows_shape": np.array([0, 0, -1]),
+        "table_last_axis": np.array([-1]),
+    }
+    _add_constants(graph, constants)
+    packed, scales_name = f"{table.name}_packed", f"{table.name}_scales"
+    chain = _Chain(node)
+    rows = chain.add("Gather", packed, node.input[1])
+    low = chain.add("BitwiseAnd", rows, "table_low_bits")
+    high = chain.add("BitShift", rows, "table_four_bits", direction="RIGHT")
+    wide = chain.add("Cast", chain.add("Concat", low, high, axis=-1), to=TensorProto.FLOAT)
+    blocks = chain.add(
+        "Reshape", chain.add("Sub", wide, "table_four_bit_zero"), "table_blocks_shape"
     )
-    graph.initializer.extend([packed, numpy_helper.from_array(scales, f"{table.name}_scales")])
-    output = node.output[0]
-    return [
-        helper.make_node(
-            "GatherBlockQuantized",
-            [packed.name, node.input[1], f"{table.name}_scales"],
-            [f"{output}_f16"],
-            name=f"{node.name}_4bit",
-            domain="com.microsoft",
-            gather_axis=0,
-            quantize_axis=1,
-            block_size=BLOCK,
-        ),
-        helper.make_node("Cast", [f"{output}_f16"], [output], name=f"{node.name}_cast", to=1),
-    ]
+    found = chain.add("Cast", chain.add("Gather", scales_name, node.input[1]), to=TensorProto.FLOAT)
+    scaled = chain.add("Mul", blocks, chain.add("Unsqueeze", found, "table_last_axis"))
+    chain.add("Reshape", scaled, "table_rows_shape", output=node.output[0])
+    return chain.nodes
 
 
 def _eight_bits(
@@ -106,24 +114,36 @@ def _eight_bits(
     values = numpy_helper.to_array(table)
     scale = np.maximum(np.abs(values).max(1, keepdims=True), 1e-8) / 127
     codes = np.rint(values / scale).astype(np.int8)
+    constants = {f"{table.name}_s8": codes, f"{table.name}_scale": scale.astype(np.float32)}
+    _add_constants(graph, constants)
+    chain = _Chain(node)
+    found = chain.add("Gather", f"{table.name}_s8", node.input[1])
+    scales = chain.add("Gather", f"{table.name}_scale", node.input[1])
+    wide = chain.add("Cast", found, to=TensorProto.FLOAT)
+    chain.add("Mul", wide, scales, output=node.output[0])
+    return chain.nodes
+
+
+def _add_constants(graph: onnx.GraphProto, constants: dict[str, NDArray[Any]]) -> None:
+    """Add what is not there yet: a table may be looked up twice."""
+    known = {tensor.name for tensor in graph.initializer}
     graph.initializer.extend(
-        [
-            numpy_helper.from_array(codes, f"{table.name}_s8"),
-            numpy_helper.from_array(scale.astype(np.float32), f"{table.name}_scale"),
-        ]
+        numpy_helper.from_array(value, name)
+        for name, value in constants.items()
+        if name not in known
     )
-    output, rows = node.output[0], node.input[1]
-    return [
-        helper.make_node(
-            "Gather", [f"{table.name}_s8", rows], [f"{output}_s8"], name=f"{node.name}_s8"
-        ),
-        helper.make_node(
-            "Gather", [f"{table.name}_scale", rows], [f"{output}_scale"], name=f"{node.name}_scale"
-        ),
-        helper.make_node(
-            "Cast", [f"{output}_s8"], [f"{output}_wide"], name=f"{node.name}_cast", to=1
-        ),
-        helper.make_node(
-            "Mul", [f"{output}_wide", f"{output}_scale"], [output], name=f"{node.name}_mul"
-        ),
-    ]
+
+
+class _Chain:
+    """Nodes that take the place of one, named after it."""
+
+    def __init__(self, node: onnx.NodeProto) -> None:
+        self.nodes: list[onnx.NodeProto] = []
+        self._name = node.name
+
+    def add(self, operator: str, *inputs: str, output: str | None = None, **attributes: Any) -> str:
+        """Append a node; returns the name of its output."""
+        name = f"{self._name}_{len(self.nodes)}_{operator}"
+        result = output or f"{name}_output"
+        self.nodes.append(helper.make_node(operator, inputs, [result], name=name, **attributes))
+        return result

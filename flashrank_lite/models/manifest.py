@@ -227,11 +227,17 @@ class _Reader:
                 file=self._name(self._take(entry, "file", str)),
                 precision=str(entry.get("precision", "unknown")),
                 facts=self._facts(entry),
-                batch_invariant=entry.get("batch_invariant"),
+                batch_invariant=self._optional_bool(entry, "batch_invariant"),
                 fidelity=entry.get("fidelity") or {},
             )
             for entry in entries
         )
+
+    def _optional_bool(self, entry: Json, key: str) -> bool | None:
+        value = entry.get(key)
+        if value is not None and not isinstance(value, bool):
+            raise self._wrong(f"has {value!r} for {key!r}: it must be true or false")
+        return value
 
     def _facts(self, entry: Any) -> Facts:
         size = self._take(entry, "size", int) if "size" in entry else None

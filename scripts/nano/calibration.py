@@ -6,25 +6,30 @@ import numpy as np
 import torch
 
 from nano.data import Corpus, Row
+from nano.mining import Candidates
 from nano.model import NanoRanker
 
+NEGATIVES = 20  # of a held-out question, half of them hard: enough for two numbers
 NEWTON_STEPS = 25
 RIDGE = 1e-3  # keeps a separable sample from an infinite slope
 
 
-def calibrate(model: NanoRanker, corpus: Corpus) -> dict[str, float]:
+def calibrate(model: NanoRanker, corpus: Corpus, candidates: Candidates) -> dict[str, float]:
     """Fit slope and offset on the held-out rows and fold them into the head (Platt, 1999).
 
-    Relevant and other pairs weigh the same in all. The order of scores does not change.
+    The held-out questions meet their answer, passages of other questions and the teacher's nearest
+    ones. Relevant and other pairs weigh the same in all. The order of scores does not change.
 
     Returns:
-        slope, offset, and the MRR@10 of the held-out rows.
+        slope, offset, and the MRR@10 of the held-out questions over those passages.
     """
     if not corpus.dev:
         raise SystemExit("calibration needs held-out rows: the set nq_oracle must be below --data")
     logits, labels, reciprocal = [], [], []
-    for row in corpus.dev:
-        passages = [*row.positives, *row.negatives]
+    for number, row in enumerate(corpus.dev):
+        hard = candidates.hard_negatives(number, NEGATIVES // 2)
+        others = [i for i in row.negatives if i not in hard][: NEGATIVES // 2]
+        passages = [*row.positives, *hard, *others]
         scores = pair_logits(model, corpus, row, passages)
         relevant = np.arange(len(passages)) < len(row.positives)
         rank = 1 + int((scores[~relevant] >= scores[relevant].max()).sum())

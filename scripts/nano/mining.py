@@ -22,7 +22,7 @@ class Batch:
     """Queries and passages (indices of texts) with what is known of their pairs."""
 
     queries: list[int]
-    passages: list[int]
+    passages: list[int]  # shortest first
     allowed: Tensor  # (queries, passages): False where a passage of the same group is no negative
     positives: Tensor  # (queries, passages): 1 spread over the labelled passages
     label_weight: Tensor  # (queries, 1): share of the hard label in the target
@@ -39,6 +39,9 @@ class Candidates:
         vectors = _mean_vectors(teacher, passages)
         queries = _mean_vectors(teacher, [row.query for row in self.rows])
         self.passages = np.array(passages)
+        self.held_out = _nearest(
+            _mean_vectors(teacher, [row.query for row in corpus.dev]), vectors, NEIGHBOURS
+        )
         self.mined = _nearest(queries, vectors, NEIGHBOURS)
         self.alike = _nearest(queries, queries, 4 * QUERIES_PER_CLUSTER)
 
@@ -55,10 +58,18 @@ class Candidates:
         for number, row in zip(chosen, rows, strict=True):
             own = [row.positives[int(rng.integers(len(row.positives)))], *self._negatives(row, rng)]
             # Drawn evenly over the logarithm of the rank: as many from 1-10 as from 10-100.
-            ranks = np.exp(rng.uniform(0, np.log(NEIGHBOURS), MINED_PER_QUERY)).astype(int) - 1
-            mined = self.passages[self.mined[number, np.clip(ranks, 0, NEIGHBOURS - 1)]]
+            depth = self.mined.shape[1]
+            ranks = np.exp(rng.uniform(0, np.log(depth), MINED_PER_QUERY)).astype(int) - 1
+            mined = self.passages[self.mined[number, np.clip(ranks, 0, depth - 1)]]
             passages.update(dict.fromkeys([*own, *map(int, mined)]))
-        return self._label(rows, list(passages), device)
+        ordered = sorted(passages, key=lambda i: len(self.corpus.tokens(i)))
+        return self._label(rows, ordered, device)
+
+    def hard_negatives(self, held_out_row: int, count: int) -> list[int]:
+        """The teacher's best ``count`` passages that do not answer a held-out row."""
+        known = set(self.corpus.dev[held_out_row].positives)
+        found = self.passages[self.held_out[held_out_row]]
+        return [int(i) for i in found if int(i) not in known][:count]
 
     def _negatives(self, row: Row, rng: np.random.Generator) -> list[int]:
         if not row.negatives:

@@ -16,8 +16,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-CLS, SEP = 101, 102  # of the BERT uncased vocabulary
-EMBEDDING_BLOCK = 64  # embedding columns that share one 4-bit scale
+from flashrank_lite.export.tables import BLOCK
+
+UNK, CLS, SEP = 100, 101, 102  # of the BERT uncased vocabulary
 CLIP = 0.9  # of a block's largest magnitude; least squared error for 15 levels of a normal variable
 
 
@@ -85,6 +86,7 @@ class _Layer(nn.Module):
     def __init__(self, c: NanoConfig) -> None:
         super().__init__()
         self.heads = c.num_attention_heads
+        self.head_size = c.hidden_size // c.num_attention_heads
         self.qkv = nn.Linear(c.hidden_size, 3 * c.hidden_size)
         self.out = nn.Linear(c.hidden_size, c.hidden_size)
         self.norm1 = nn.LayerNorm(c.hidden_size, eps=1e-12)
@@ -93,12 +95,14 @@ class _Layer(nn.Module):
         self.norm2 = nn.LayerNorm(c.hidden_size, eps=1e-12)
 
     def forward(self, x: Tensor, bias: Tensor) -> Tensor:
-        n, tokens, hidden = x.shape
+        # Shapes are read off the tensor that is reshaped: onnxruntime then folds them away.
         # The scale 1/sqrt(head size) is folded into the query third of ``qkv``.
-        parts = self.qkv(x).view(n, tokens, 3, self.heads, hidden // self.heads)
+        qkv = self.qkv(x)
+        parts = qkv.view(qkv.shape[0], qkv.shape[1], 3, self.heads, self.head_size)
         q, k, v = parts.permute(2, 0, 3, 1, 4).unbind(0)
         weights = torch.softmax(q @ k.transpose(-1, -2) + bias, dim=-1)
-        mixed = (weights @ v).transpose(1, 2).reshape(n, tokens, hidden)
+        mixed = (weights @ v).transpose(1, 2)
+        mixed = mixed.reshape(mixed.shape[0], mixed.shape[1], self.heads * self.head_size)
         x = self.norm1(x + self.out(mixed))
         return self.norm2(x + self.down(F.gelu(self.up(x))))
 
@@ -125,20 +129,23 @@ class _Head(nn.Module):
         self, first: Tensor, last: Tensor, ids: Tensor, query: Tensor, passage: Tensor
     ) -> Tensor:
         """Features of each pair, from both texts in one row: (n, FEATURES)."""
-        unit = F.normalize(last, dim=-1)
-        similar = unit @ unit.transpose(1, 2)
-        equal = ids.unsqueeze(2) == ids.unsqueeze(1)
-        weights = self.term_weights(first, last, ids, query)
-        cosine = (_mean(unit, last, query) * _mean(unit, last, passage)).sum(-1)
+        longest = query.sum(1).max()  # the query stands first: no need to look at further rows
+        words, states = ids[:, :longest], last[:, :longest]
+        lengths = last.norm(dim=-1)
+        similar = states @ last.transpose(1, 2)
+        similar = similar / lengths[:, :longest].unsqueeze(2) / lengths.unsqueeze(1)
+        equal = words.unsqueeze(2) == ids.unsqueeze(1)
+        weights = self.term_weights(first[:, :longest], states, words, query[:, :longest])
+        cosine = (_mean(last, query) * _mean(last, passage)).sum(-1)
         return self._features(similar, equal, passage.unsqueeze(1), weights, cosine)
 
-    def compare_all(self, queries: _Side, passages: _Side) -> Tensor:
+    def compare_all(self, queries: Side, passages: Side) -> Tensor:
         """Features of every query with every passage: (queries, passages, FEATURES)."""
         a, b = F.normalize(queries.last, dim=-1), F.normalize(passages.last, dim=-1)
         similar = torch.einsum("aih,bjh->abij", a, b)
         equal = queries.ids[:, None, :, None] == passages.ids[None, :, None, :]
         weights = self.term_weights(queries.first, queries.last, queries.ids, queries.mask)
-        cosine = _mean(a, queries.last, queries.mask) @ _mean(b, passages.last, passages.mask).T
+        cosine = _mean(queries.last, queries.mask) @ _mean(passages.last, passages.mask).T
         return self._features(
             similar, equal, passages.mask[None, :, None, :], weights.unsqueeze(1), cosine
         )
@@ -150,8 +157,10 @@ class _Head(nn.Module):
     def term_weights(self, first: Tensor, last: Tensor, ids: Tensor, query: Tensor) -> Tensor:
         """Weight of each query token for similarity and for exact match: (n, tokens, 2), sums 1."""
         raw = F.softplus(self.weigh(torch.cat([first, last], -1)))
-        word = query & (ids != CLS) & (ids != SEP)
-        raw = raw * torch.stack([query, word], -1)
+        # What the vocabulary lacks is all one token: that two texts hold it says nothing.
+        known = query & (ids != UNK)
+        word = known & (ids != CLS) & (ids != SEP)
+        raw = raw * torch.stack([known, word], -1)
         return raw / (raw.sum(1, keepdim=True) + 1e-6)
 
     def _features(
@@ -175,7 +184,7 @@ class _Head(nn.Module):
 
 
 @dataclass(frozen=True)
-class _Side:
+class Side:
     """Encoded queries or passages of a batch."""
 
     ids: Tensor
@@ -184,15 +193,15 @@ class _Side:
     last: Tensor
 
 
-def encode_side(model: NanoRanker, ids: Tensor, mask: Tensor, *, query: bool) -> _Side:
+def encode_side(model: NanoRanker, ids: Tensor, mask: Tensor, *, query: bool) -> Side:
     """Encode texts of shape (n, tokens) on their own, for ``compare_all``."""
     first, last = model.encode_texts(ids, mask, query=query)
-    return _Side(ids, mask.bool(), first, last)
+    return Side(ids, mask.bool(), first, last)
 
 
 def quantise_rows(words: Tensor) -> Tensor:
-    """Word embeddings (..., hidden) rounded to 4 bits, one scale per EMBEDDING_BLOCK columns."""
-    blocks = words.unflatten(-1, (-1, EMBEDDING_BLOCK))
+    """Word embeddings (..., hidden) rounded to 4 bits, one scale per BLOCK columns."""
+    blocks = words.unflatten(-1, (-1, BLOCK))
     scale = CLIP / 7 * blocks.abs().amax(-1, keepdim=True).clamp(min=1e-8)
     return ((blocks / scale).round().clamp(-7, 7) * scale).flatten(-2)
 
@@ -201,6 +210,6 @@ def _bias(allowed: Tensor) -> Tensor:
     return torch.where(allowed, 0.0, -1e4)
 
 
-def _mean(unit: Tensor, last: Tensor, mask: Tensor) -> Tensor:
+def _mean(last: Tensor, mask: Tensor) -> Tensor:
     total = (last * mask.unsqueeze(-1)).sum(1)
     return F.normalize(total, dim=-1)

@@ -25,7 +25,7 @@ def release(
     backbone: Path,
     out: Path,
     *,
-    evaluation: list[Path],
+    evaluation: dict[str, Path],
     seed: int,
 ) -> None:
     """Export with 4-bit word embeddings, on the grid the student was trained with."""
@@ -54,7 +54,7 @@ def release(
         _texts(corpus, seed),
         precisions=("int8",),
         table_bits=4,
-        evaluation={path.parent.name: read_candidate_lists(path) for path in evaluation},
+        evaluation={name: read_candidate_lists(path) for name, path in evaluation.items()},
     )
 
 

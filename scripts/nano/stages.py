@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from nano.data import Corpus
 from nano.mining import Candidates
-from nano.model import NanoRanker, encode_side
+from nano.model import NanoRanker, Side, encode_side
 from nano.teacher import TeacherStates, Texts, inverse_document_frequency, teacher_scores
 
 logger = logging.getLogger(__name__)
@@ -28,6 +28,7 @@ logger = logging.getLogger(__name__)
 TEMPERATURE = 0.05  # of the teacher's scores in the list-wise target
 STATE_WEIGHT = 2.0  # of the token states' loss in the ranking stage: keeps what distilling taught
 HEAD_RATE = 10.0  # the head starts from nothing: its learning rate is so many times the layers'
+PASSAGES_AT_ONCE = 24
 SAVE_EVERY_SECONDS = 120.0
 
 
@@ -36,6 +37,7 @@ def distil(
     corpus: Corpus,
     teacher: TeacherStates,
     out: Path,
+    recipe: str,
     *,
     steps: int,
     batch_tokens: int,
@@ -57,7 +59,7 @@ def distil(
         tokens = sum(p[1] for p in parts)
         return total / tokens, {"states": float(total.detach() / tokens)}
 
-    _run("distil", model, loss, out, steps=steps, learning_rate=learning_rate)
+    _run("distil", model, loss, out, recipe, steps=steps, learning_rate=learning_rate)
 
 
 def rank(
@@ -66,6 +68,7 @@ def rank(
     teacher: TeacherStates,
     candidates: Candidates,
     out: Path,
+    recipe: str,
     *,
     steps: int,
     learning_rate: float,
@@ -76,22 +79,22 @@ def rank(
 
     def loss(step: int) -> tuple[Tensor, dict[str, float]]:
         batch = candidates.batch(step, device)
-        sides, states = [], torch.zeros((), device=device)
-        for indices, query in ((batch.queries, True), (batch.passages, False)):
-            ids, mask = _pad([_student_tokens(corpus, i, query) for i in indices], device)
-            side = encode_side(model, ids, mask, query=query)
-            target, _ = _pad([_teacher_states(teacher, i, query) for i in indices], device)
-            similar = F.cosine_similarity(side.last, target, dim=-1)
-            states = states + ((1 - similar) * mask).sum() / mask.sum()
-            sides.append((side, target, mask))
-        (queries, q_target, q_mask), (passages, p_target, p_mask) = sides
-        logits = model.head.logit(model.head.compare_all(queries, passages))
+        queries, q_target, q_loss = _encode(model, corpus, teacher, batch.queries, query=True)
+        logits, scores, p_loss = [], [], torch.zeros((), device=device)
+        # Passages come sorted by length: groups of them are padded little.
+        for start in range(0, len(batch.passages), PASSAGES_AT_ONCE):
+            group = batch.passages[start : start + PASSAGES_AT_ONCE]
+            passages, p_target, group_loss = _encode(model, corpus, teacher, group, query=False)
+            p_loss = p_loss + group_loss * len(group) / len(batch.passages)
+            logits.append(model.head.logit(model.head.compare_all(queries, passages)))
+            with torch.no_grad():
+                scores.append(teacher_scores(q_target, p_target, idf))
+        states = q_loss + p_loss
+        logits = torch.cat(logits, 1)
         with torch.no_grad():
-            scores = teacher_scores(
-                Texts(queries.ids, q_mask, q_target), Texts(passages.ids, p_mask, p_target), idf
+            soft = (
+                (torch.cat(scores, 1) / TEMPERATURE).masked_fill(~batch.allowed, -1e4).softmax(-1)
             )
-            scores = (scores / TEMPERATURE).masked_fill(~batch.allowed, -1e4)
-            soft = scores.softmax(-1)
             target = (1 - batch.label_weight) * soft + batch.label_weight * batch.positives
         logp = logits.masked_fill(~batch.allowed, -1e4).log_softmax(-1)
         divergence = F.kl_div(logp, target, reduction="batchmean")
@@ -103,7 +106,7 @@ def rank(
         }
         return divergence + STATE_WEIGHT * states, figures
 
-    _run("rank", model, loss, out, steps=steps, learning_rate=learning_rate)
+    _run("rank", model, loss, out, recipe, steps=steps, learning_rate=learning_rate)
 
 
 def _run(
@@ -111,6 +114,7 @@ def _run(
     model: NanoRanker,
     loss: Callable[[int], tuple[Tensor, dict[str, float]]],
     out: Path,
+    recipe: str,
     *,
     steps: int,
     learning_rate: float,
@@ -127,6 +131,11 @@ def _run(
     first = 0
     if checkpoint.exists():
         saved = torch.load(checkpoint, weights_only=True, map_location=model.word.weight.device)
+        if saved["recipe"] != recipe:
+            raise SystemExit(
+                f"{checkpoint} comes from other settings or data: {saved['recipe']}; now {recipe}. "
+                "Choose another --work, or remove that file to train the stage again"
+            )
         model.load_state_dict(saved["model"])
         first = saved["step"]
         if first < steps:
@@ -156,16 +165,29 @@ def _run(
             logger.info("%s %d/%d: %s, lr %.1e, %.2f s a step", name, step, steps, text, rate, pace)
         if now - saved_at > SAVE_EVERY_SECONDS or step == steps - 1:
             saved_at = now
-            _save(checkpoint, model, optimiser, step + 1)
+            _save(checkpoint, model, optimiser, step + 1, recipe)
     model.eval()
 
 
-def _save(path: Path, model: NanoRanker, optimiser: torch.optim.Optimizer, step: int) -> None:
+def _save(
+    path: Path, model: NanoRanker, optimiser: torch.optim.Optimizer, step: int, recipe: str
+) -> None:
     partial = path.with_suffix(".partial")
-    torch.save(
-        {"model": model.state_dict(), "optimiser": optimiser.state_dict(), "step": step}, partial
-    )
+    state = {"model": model.state_dict(), "optimiser": optimiser.state_dict()}
+    torch.save({**state, "step": step, "recipe": recipe}, partial)
     partial.replace(path)
+
+
+def _encode(
+    model: NanoRanker, corpus: Corpus, teacher: TeacherStates, rows: list[int], *, query: bool
+) -> tuple[Side, Texts, Tensor]:
+    """The student's and the teacher's side of some texts, and how far their states differ."""
+    device = model.word.weight.device
+    ids, mask = _pad([_student_tokens(corpus, i, query) for i in rows], device)
+    states, _ = _pad([_teacher_states(teacher, i, query) for i in rows], device)
+    side = encode_side(model, ids, mask, query=query)
+    apart = ((1 - F.cosine_similarity(side.last, states, dim=-1)) * mask).sum() / mask.sum()
+    return side, Texts(ids, mask, states), apart
 
 
 def _states_loss(

@@ -9,6 +9,7 @@ teacher by far.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import time
@@ -23,7 +24,7 @@ from torch.nn import functional as F
 from transformers import AutoModel
 
 from nano.data import Corpus
-from nano.model import CLS, SEP
+from nano.model import CLS, SEP, UNK
 
 logger = logging.getLogger(__name__)
 
@@ -50,11 +51,9 @@ def teacher_states(corpus: Corpus, backbone: Path, cache: Path, device: str) -> 
     """
     cache.mkdir(parents=True, exist_ok=True)
     hidden = json.loads((backbone / "config.json").read_text())["hidden_size"]
-    fingerprint = {
-        "tokens": int(corpus.offsets[-1]),
-        "texts": len(corpus.texts),
-        "sum": int(corpus.ids.sum()),
-    }
+    digest = hashlib.sha256(corpus.ids.tobytes())
+    digest.update((backbone / "model.safetensors").read_bytes())
+    fingerprint = f"{digest.hexdigest()} {device}"
     progress = cache / "states.json"
     done = 0
     if progress.exists():
@@ -65,7 +64,7 @@ def teacher_states(corpus: Corpus, backbone: Path, cache: Path, device: str) -> 
         cache / "states.f16",
         np.float16,
         "r+" if done else "w+",
-        shape=(fingerprint["tokens"], hidden),
+        shape=(len(corpus.ids), hidden),
     )
     batches = _batches(np.diff(corpus.offsets))
     if done < len(batches):
@@ -84,7 +83,9 @@ def teacher_states(corpus: Corpus, backbone: Path, cache: Path, device: str) -> 
                     states[corpus.offsets[i] : corpus.offsets[i + 1]] = out[r, :length]
                     tokens += length
                 if number % 200 == 0 or number == len(batches) - 1:
-                    progress.write_text(json.dumps({"corpus": fingerprint, "batches": number + 1}))
+                    partial = progress.with_suffix(".partial")
+                    partial.write_text(json.dumps({"corpus": fingerprint, "batches": number + 1}))
+                    partial.replace(progress)
                     rate = tokens / (time.monotonic() - start)
                     logger.info(
                         "teacher: batch %d of %d, %.0f tokens/s", number + 1, len(batches), rate
@@ -113,7 +114,9 @@ def teacher_scores(queries: Texts, passages: Texts, idf: Tensor) -> Tensor:
     best = torch.einsum("aih,bjh->abij", a, b).masked_fill(~real, -1.0).amax(-1)
     equal = queries.ids[:, None, :, None] == passages.ids[None, :, None, :]
     found = (equal & real).any(-1).to(best.dtype)
-    words = queries.mask.bool() & (queries.ids != CLS) & (queries.ids != SEP)
+    words = queries.mask.bool()
+    for special in (UNK, CLS, SEP):
+        words = words & (queries.ids != special)
     plain = _shares(words.to(best.dtype)).unsqueeze(1)
     weighted = _shares(words * idf[queries.ids]).unsqueeze(1)
     cosine = _means(queries) @ _means(passages).T
@@ -186,7 +189,9 @@ def _onnx_teacher(backbone: Path, cache: Path):  # type: ignore[no-untyped-def]
             opset_version=17,
             dynamo=False,
         )
-        quantize_dynamic(fp32, int8, weight_type=QuantType.QInt8, per_channel=True)
+        partial = cache / "teacher_int8.partial"
+        quantize_dynamic(fp32, partial, weight_type=QuantType.QInt8, per_channel=True)
+        partial.replace(int8)
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
     session = ort.InferenceSession(str(int8), options, providers=["CPUExecutionProvider"])
