@@ -113,10 +113,10 @@ def _arguments() -> argparse.Namespace:
     add("--seed", type=int, default=1)
     add("--limit", type=int, help="rows per training set at the most (for a smoke test)")
     add("--layers", type=int, nargs="+", default=[0, 2, 5], help="layers taken of the backbone")
-    add("--distil-steps", type=int, default=1500)
+    add("--distil-steps", type=int, default=1800)
     add("--distil-tokens", type=int, default=4096, help="tokens of a distilling step")
     add("--distil-rate", type=float, default=5e-4, help="peak learning rate")
-    add("--rank-steps", type=int, default=700)
+    add("--rank-steps", type=int, default=620)
     add("--rank-rate", type=float, default=1.5e-4, help="peak learning rate")
     return parser.parse_args()
 

@@ -36,7 +36,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "nq_oracle").mkdir()
     (folder / "mixed").mkdir()
     lists, pairs = [], []
-    for number, line in enumerate((ROOT / "examples" / "questions.jsonl").open(encoding="utf-8")):
+    questions = (ROOT / "examples" / "questions.jsonl").read_text(encoding="utf-8")
+    for number, line in enumerate(questions.splitlines()):
         row = json.loads(line)
         candidates = [
             {"id": f"{number}-{i}", "text": p["text"], "label": int(i == number)}

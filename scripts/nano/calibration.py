@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from nano.data import Corpus, Row
+from nano.data import Corpus, Row, pad_rows
 from nano.mining import Candidates
 from nano.model import NanoRanker
 
@@ -49,16 +49,10 @@ def calibrate(model: NanoRanker, corpus: Corpus, candidates: Candidates) -> dict
 def pair_logits(model: NanoRanker, corpus: Corpus, row: Row, passages: list[int]) -> np.ndarray:
     """Logits of a row's query with ``passages``, through the pair input that ships."""
     query = corpus.tokens(row.query)
-    pairs = [np.concatenate([query, corpus.tokens(p)[1:]]) for p in passages]
-    width = max(map(len, pairs))
-    ids = torch.zeros(len(pairs), width, dtype=torch.long)
-    mask, types = torch.zeros_like(ids), torch.zeros_like(ids)
-    for r, pair in enumerate(pairs):
-        ids[r, : len(pair)] = torch.from_numpy(pair)
-        mask[r, : len(pair)] = 1
-        types[r, len(query) : len(pair)] = 1
+    ids, mask = pad_rows([np.concatenate([query, corpus.tokens(p)[1:]]) for p in passages])
+    types = mask * (np.arange(ids.shape[1]) >= len(query))
     with torch.inference_mode():
-        return model(ids, mask, types)[:, 0].numpy()
+        return model(*map(torch.from_numpy, (ids, mask, types)))[:, 0].numpy()
 
 
 def _fit(logits: np.ndarray, labels: np.ndarray) -> tuple[float, float]:

@@ -11,7 +11,7 @@ import json
 import logging
 import random
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -124,6 +124,20 @@ def load_corpus(data: Path, tokenizer: Tokenizer, *, seed: int, limit: int | Non
     rng.shuffle(corpus.rows)
     _tokenise(corpus, tokenizer)
     return corpus
+
+
+def pad_rows(rows: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of ids, (tokens,), or states, (tokens, hidden), as one zero-padded array and its mask.
+
+    Integers become int64, the rest float32; the mask is int64, of shape (rows, longest).
+    """
+    width = max(map(len, rows))
+    kind = np.int64 if np.issubdtype(rows[0].dtype, np.integer) else np.float32
+    out = np.zeros((len(rows), width, *rows[0].shape[1:]), kind)
+    mask = np.zeros((len(rows), width), np.int64)
+    for number, row in enumerate(rows):
+        out[number, : len(row)], mask[number, : len(row)] = row, 1
+    return out, mask
 
 
 # One reader a set: yields (query, positives, negatives, group, weight of the label, dev).

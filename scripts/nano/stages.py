@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from nano.data import Corpus
+from nano.data import Corpus, pad_rows
 from nano.mining import Candidates
 from nano.model import NanoRanker, Side, encode_side
 from nano.teacher import TeacherStates, Texts, inverse_document_frequency, teacher_scores
@@ -215,14 +215,8 @@ def _teacher_states(teacher: TeacherStates, index: int, query: bool) -> np.ndarr
 
 
 def _pad(rows: list[np.ndarray], device: torch.device) -> tuple[Tensor, Tensor]:
-    width = max(len(r) for r in rows)
-    integers = rows[0].ndim == 1
-    shape = (len(rows), width, *rows[0].shape[1:])
-    out = np.zeros(shape, np.int64 if integers else np.float32)
-    mask = np.zeros((len(rows), width), np.float32)
-    for r, row in enumerate(rows):
-        out[r, : len(row)], mask[r, : len(row)] = row, 1
-    return torch.from_numpy(out).to(device), torch.from_numpy(mask).to(device)
+    out, mask = pad_rows(rows)
+    return torch.from_numpy(out).to(device), torch.from_numpy(mask).float().to(device)
 
 
 def _length_batches(corpus: Corpus, tokens: int, steps: int, seed: int) -> list[list[int]]:
