@@ -71,19 +71,8 @@ def main() -> None:
     candidates = Candidates(corpus, teacher, seed=args.seed)
     rank(
         *(model, corpus, teacher, candidates, args.work, recipe),
-        name="rank",
-        labels=1.0,
-        questions=False,
         steps=args.rank_steps,
         learning_rate=args.rank_rate,
-    )
-    rank(
-        *(model, corpus, teacher, candidates, args.work, recipe),
-        name="settle",
-        labels=0.0,
-        questions=True,
-        steps=args.settle_steps,
-        learning_rate=args.settle_rate,
     )
     model.to("cpu")
     logger.info("calibration: %s", json.dumps(calibrate(model, corpus, candidates)))
@@ -102,7 +91,7 @@ def _recipe(args: argparse.Namespace, corpus: Corpus) -> str:
     settings = {
         name: value
         for name, value in vars(args).items()
-        if name.startswith(("distil", "rank", "settle")) or name in ("seed", "layers", "limit")
+        if name.startswith(("distil", "rank")) or name in ("seed", "layers", "limit")
     }
     texts = hashlib.sha256(corpus.ids.tobytes()).hexdigest()[:16]
     weights = hashlib.sha256((args.backbone / "model.safetensors").read_bytes()).hexdigest()[:16]
@@ -129,8 +118,6 @@ def _arguments() -> argparse.Namespace:
     add("--distil-rate", type=float, default=5e-4, help="peak learning rate")
     add("--rank-steps", type=int, default=620)
     add("--rank-rate", type=float, default=1.5e-4, help="peak learning rate")
-    add("--settle-steps", type=int, default=240)
-    add("--settle-rate", type=float, default=1e-4, help="peak learning rate")
     return parser.parse_args()
 
 

@@ -65,16 +65,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def train(data: Path, backbone: Path, work: Path, out: Path, *more: str) -> str:
     command = [sys.executable, str(ROOT / "scripts" / "train_nano.py")]
     arguments = ["--data", data, "--backbone", backbone, "--work", work, "--out", out]
-    steps = [
-        "--distil-steps",
-        "4",
-        "--distil-tokens",
-        "512",
-        "--rank-steps",
-        "2",
-        "--settle-steps",
-        "2",
-    ]
+    steps = ["--distil-steps", "4", "--distil-tokens", "512", "--rank-steps", "2"]
     done = subprocess.run(
         [*command, *map(str, arguments), *steps, *more],
         capture_output=True,
@@ -90,7 +81,7 @@ def test_a_few_steps_make_a_model_folder_that_ranks_and_a_second_run_goes_on(
 ) -> None:
     log = train(data, backbone, tmp_path / "work", tmp_path / "first")
     assert "no " + str(data / "scifact") in log  # a set that is missing is said
-    for stage in ("teacher: batch", "distil 0/4", "rank 0/2", "settle 0/2", "calibration"):
+    for stage in ("teacher: batch", "distil 0/4", "rank 0/2", "calibration"):
         assert stage in log
     assert verify(tmp_path / "first")
     manifest = json.loads((tmp_path / "first" / "reranker.json").read_text())

@@ -14,7 +14,6 @@ from nano.teacher import TeacherStates
 NEIGHBOURS = 100  # candidates of a query are drawn from the teacher's best passages
 QUERIES_PER_CLUSTER = 6  # queries about one subject: each one's candidates are hard for the others
 CLUSTERS = 4
-QUESTION = 0.3  # rows of at least this label weight are questions people asked
 MINED_PER_QUERY = 4
 
 
@@ -36,7 +35,6 @@ class Candidates:
         self.corpus = corpus
         self.seed = seed
         self.rows = corpus.rows
-        self.questions = np.array([i for i, r in enumerate(self.rows) if r.weight >= QUESTION])
         passages = corpus.passages
         vectors = _mean_vectors(teacher, passages)
         queries = _mean_vectors(teacher, [row.query for row in self.rows])
@@ -47,12 +45,11 @@ class Candidates:
         self.mined = _nearest(queries, vectors, NEIGHBOURS)
         self.alike = _nearest(queries, queries, 4 * QUERIES_PER_CLUSTER)
 
-    def batch(self, step: int, device: torch.device, *, questions: bool = False) -> Batch:
-        """The batch of training step ``step``, grown from any queries or from real questions."""
-        rng = np.random.default_rng([self.seed, step, int(questions)])
+    def batch(self, step: int, device: torch.device) -> Batch:
+        """The batch of training step ``step``."""
+        rng = np.random.default_rng([self.seed, step])
         chosen: dict[int, None] = {}
-        starts = self.questions if questions else np.arange(len(self.rows))
-        for seed_row in rng.choice(starts, size=CLUSTERS):
+        for seed_row in rng.integers(len(self.rows), size=CLUSTERS):
             near = rng.permutation(self.alike[seed_row])[: QUERIES_PER_CLUSTER - 1]
             for row in (seed_row, *near):
                 chosen[int(row)] = None

@@ -1,10 +1,8 @@
-"""The stages of training, each resumable.
+"""The two stages of training, each resumable.
 
 1. Distil: the student, reading one text, learns the teacher's token states (cosine loss).
 2. Rank: over batches of neighbouring queries with mined candidates, the student's list-wise
    distribution learns the teacher's, mixed with the labels.
-3. Settle: the same over questions that people asked, the teacher alone. Labels of narrow sets make
-   a model forget web search; the last word is the broad teacher's.
 """
 
 from __future__ import annotations
@@ -72,24 +70,15 @@ def rank(
     out: Path,
     recipe: str,
     *,
-    name: str,
-    labels: float,
-    questions: bool,
     steps: int,
     learning_rate: float,
 ) -> None:
-    """Stages 2 and 3: learn to order candidates.
-
-    Args:
-        name: of the stage and its checkpoint.
-        labels: factor on the label weights; 0 is the teacher alone.
-        questions: batches grow from questions that people asked, not from any query.
-    """
+    """Stage 2: learn to order candidates."""
     device = model.word.weight.device
     idf = inverse_document_frequency(corpus, model.config.vocab_size).to(device)
 
     def loss(step: int) -> tuple[Tensor, dict[str, float]]:
-        batch = candidates.batch(step, device, questions=questions)
+        batch = candidates.batch(step, device)
         queries, q_target, q_loss = _encode(model, corpus, teacher, batch.queries, query=True)
         logits, scores, p_loss = [], [], torch.zeros((), device=device)
         # Passages come sorted by length: groups of them are padded little.
@@ -106,8 +95,7 @@ def rank(
             soft = (
                 (torch.cat(scores, 1) / TEMPERATURE).masked_fill(~batch.allowed, -1e4).softmax(-1)
             )
-            share = labels * batch.label_weight
-            target = (1 - share) * soft + share * batch.positives
+            target = (1 - batch.label_weight) * soft + batch.label_weight * batch.positives
         logp = logits.masked_fill(~batch.allowed, -1e4).log_softmax(-1)
         divergence = F.kl_div(logp, target, reduction="batchmean")
         hit = (logp.argmax(-1) == target.argmax(-1)).float().mean()
@@ -118,7 +106,7 @@ def rank(
         }
         return divergence + STATE_WEIGHT * states, figures
 
-    _run(name, model, loss, out, recipe, steps=steps, learning_rate=learning_rate)
+    _run("rank", model, loss, out, recipe, steps=steps, learning_rate=learning_rate)
 
 
 def _run(
