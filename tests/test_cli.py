@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -220,10 +221,12 @@ def test_a_reader_that_leaves_early_is_no_error(tmp_path):
 def test_ctrl_c_is_quiet(tmp_path):
     fifo = tmp_path / "passages"
     os.mkfifo(fifo)
-    with start("rank", QUERY, fifo) as process:
+    # a shell starts its background jobs with the signal ignored, and children inherit that
+    listening = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    with start("rank", QUERY, fifo, preexec_fn=listening) as process:
         with open(fifo, "wb"):  # opens once the command has: it is about to read the passages
             process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=60) == 128 + signal.SIGINT
+            assert process.wait(timeout=60) == 128 + signal.SIGINT
         assert (process.stdout.read(), process.stderr.read()) == (b"", b"")
 
 
