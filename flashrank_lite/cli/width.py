@@ -40,8 +40,6 @@ def columns(text: str) -> int:
 
 def cut(text: str, room: int, ellipsis: str = "…") -> str:
     """``text``, cut with ``ellipsis`` when it takes more than ``room`` columns."""
-    if room <= 0:
-        return ""
     limit = max(room - columns(ellipsis), 0)
     used = end = 0
     for position, width in _widths(text):

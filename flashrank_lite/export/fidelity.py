@@ -16,7 +16,7 @@ from flashrank_lite.ranker import Ranker
 
 TORCH_TOLERANCE = 1e-3  # logits, fp32 graph against the torch module
 ALONE_TOLERANCE = 1e-4  # scores, a passage alone against the same passage in a full batch
-LEAST_TAU = 0.8  # int8 against fp32; a faithful graph has 0.97 and more
+LEAST_TAU = 0.8  # int8 against fp32; nano has 0.945 on lists of random passages
 LENGTHS = (1, 2, 3, 5, 8, 13, 21, 34, 55, 89, 144, 233, 377, 509)  # words of the passages tried
 
 Texts = Sequence[tuple[str, Sequence[str]]]  # (query, its candidates)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import random
 from pathlib import Path
 
@@ -12,8 +11,6 @@ from flashrank_lite.evaluation import read_candidate_lists
 from flashrank_lite.export.folder import Source, export_folder
 from nano.data import Corpus
 from nano.model import NanoRanker, quantise_rows
-
-logger = logging.getLogger(__name__)
 
 LISTS = 64
 PASSAGES = 16
