@@ -7,7 +7,7 @@ ids are those of `tokenizer.encode(query, passage)`, with the passage truncated 
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -21,6 +21,16 @@ from flashrank_lite.errors import InvalidInput, InvalidModel
 from flashrank_lite.passages import well_formed
 
 Ids = NDArray[np.int32]
+
+# What a graph may take: both texts in one row, or each in a row of its own (late interaction), and
+# then one row of a query serves all passages of a batch.
+JOINED_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+SEPARATE_INPUTS = (
+    "query_input_ids",
+    "query_attention_mask",
+    "passage_input_ids",
+    "passage_attention_mask",
+)
 
 QUERY_SHARE = 0.75  # of the tokens that are left beside the special ones, as FlagReranker gives it
 # Characters per wanted token that are tokenised first of a long text. English has 4 to 5 and 16 is
@@ -50,10 +60,14 @@ class Pieces:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """One row for the model: ids and token types, special tokens included."""
+    """One row for the model: ids and token types, special tokens included.
+
+    From `passage_start` on the ids are the passage's and its closing special tokens.
+    """
 
     ids: Ids
     types: Ids
+    passage_start: int
     truncated: bool
 
 
@@ -132,6 +146,7 @@ class PairEncoder:
         return Pair(
             np.concatenate((head, query.ids, middle, kept, tail)),
             np.concatenate(types),
+            len(head) + len(query.ids) + len(middle),
             query.cut or passage.cut or len(kept) < len(passage.ids),
         )
 
@@ -171,17 +186,35 @@ class PairEncoder:
         return np.array(encoding.ids, np.int32)
 
 
-def pad(pairs: Sequence[Pair], pad_id: int) -> dict[str, NDArray[np.int64]]:
-    """Rows of one batch as (rows, longest) arrays, padded on the right: the graph's inputs."""
-    longest = max(len(pair.ids) for pair in pairs)
-    ids = np.full((len(pairs), longest), pad_id, np.int64)
-    mask = np.zeros((len(pairs), longest), np.int64)
-    types = np.zeros((len(pairs), longest), np.int64)
-    for row, pair in enumerate(pairs):
-        ids[row, : len(pair.ids)] = pair.ids
-        mask[row, : len(pair.ids)] = 1
-        types[row, : len(pair.ids)] = pair.types
-    return {"input_ids": ids, "attention_mask": mask, "token_type_ids": types}
+def pad(
+    pairs: Sequence[Pair], pad_id: int, inputs: Container[str] = JOINED_INPUTS
+) -> dict[str, NDArray[np.int64]]:
+    """Rows of one batch, padded on the right: what a graph with these `inputs` is fed.
+
+    Returns:
+        JOINED_INPUTS, each of shape (rows, longest), or SEPARATE_INPUTS, where the query's are of
+        shape (1, longest) if it is the same in every row.
+    """
+    if SEPARATE_INPUTS[0] in inputs:
+        queries = [pair.ids[: pair.passage_start] for pair in pairs]
+        if all(np.array_equal(query, queries[0]) for query in queries[1:]):
+            queries = queries[:1]
+        passages = [pair.ids[pair.passage_start :] for pair in pairs]
+        values = [*_padded(queries, pad_id), *_padded(passages, pad_id)]
+        return dict(zip(SEPARATE_INPUTS, values, strict=True))
+    types, _ = _padded([pair.types for pair in pairs], 0)
+    values = [*_padded([pair.ids for pair in pairs], pad_id), types]
+    return dict(zip(JOINED_INPUTS, values, strict=True))
+
+
+def _padded(rows: Sequence[Ids], value: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    longest = max(map(len, rows))
+    ids = np.full((len(rows), longest), value, np.int64)
+    mask = np.zeros((len(rows), longest), np.int64)
+    for number, row in enumerate(rows):
+        ids[number, : len(row)] = row
+        mask[number, : len(row)] = 1
+    return ids, mask
 
 
 def _learn_frame(tokenizer: Tokenizer, file: Path) -> _Frame:

@@ -14,6 +14,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+from flashrank_lite.encoding import JOINED_INPUTS, SEPARATE_INPUTS
 from flashrank_lite.errors import (
     InvalidInput,
     InvalidModel,
@@ -26,7 +27,6 @@ logger = logging.getLogger(__name__)
 
 Providers = Sequence[str | tuple[str, Mapping[str, Any]]]
 
-KNOWN_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 _INTEGERS = {"tensor(int64)": np.int64, "tensor(int32)": np.int32}
 # DynamicQuantizeLinear, DynamicQuantizeMatMul, DynamicQuantizeLSTM: one activation scale for the
 # whole batch, padding included (onnxruntime#10111), so a row's result depends on its neighbours
@@ -199,16 +199,14 @@ def _resolve(providers: Providers | None) -> list[str | tuple[str, dict[str, Any
 
 def _inputs(session: Any, file: Path) -> dict[str, Any]:
     declared = {entry.name: entry.type for entry in session.get_inputs()}
-    wrong = {
-        name: kind
-        for name, kind in declared.items()
-        if name not in KNOWN_INPUTS or kind not in _INTEGERS
-    }
-    if wrong or "input_ids" not in declared:
+    known = JOINED_INPUTS if "input_ids" in declared else SEPARATE_INPUTS
+    wrong = [name for name, kind in declared.items() if name not in known or kind not in _INTEGERS]
+    if wrong or not ({"input_ids"} <= declared.keys() or declared.keys() == {*SEPARATE_INPUTS}):
         listed = ", ".join(f"{name} {kind}" for name, kind in declared.items())
         raise InvalidModel(
-            f"{file} is not a text cross-encoder: its inputs are {listed}; it may take "
-            f"{', '.join(KNOWN_INPUTS)}, as int64 or int32, and must take input_ids"
+            f"{file} is not a text cross-encoder: its inputs are {listed}; it must take input_ids, "
+            f"and may take {' and '.join(JOINED_INPUTS[1:])}, as int64 or int32; or else all of "
+            f"{', '.join(SEPARATE_INPUTS)}"
         )
     return {name: _INTEGERS[kind] for name, kind in declared.items()}
 

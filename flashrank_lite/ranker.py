@@ -92,7 +92,8 @@ class Ranker:
         # a manifest may say that a graph mixes rows, but not deny it of one that is seen to
         self._invariant = not is_dynamic_int8(file) and stated is not False
         # without a mask padding would be read as text
-        self._alone = not self._invariant or "attention_mask" not in self._graph.inputs
+        masked = any(name.endswith("attention_mask") for name in self._graph.inputs)
+        self._alone = not self._invariant or not masked
         logger.debug("ranker of %s, %s", self._folder, manifest.variant.file)
 
     def rank(
@@ -281,7 +282,7 @@ class Ranker:
         for chunk in self._encoder.chunks(places):
             budget = 0 if self._alone else self._batch_tokens
             for rows in batches([len(pair.ids) for pair in chunk], budget):
-                feeds = pad([chunk[row] for row in rows], self._pad_id)
+                feeds = pad([chunk[row] for row in rows], self._pad_id, self._graph.inputs)
                 array = self._graph.run(feeds, self._output)
                 read = read_logits(array, len(rows), self._output, self._head)
                 logits[[start + row for row in rows]] = read

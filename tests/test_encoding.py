@@ -24,7 +24,7 @@ from tokenizers import (
 )
 
 from flashrank_lite import InvalidInput, InvalidModel
-from flashrank_lite.encoding import PairEncoder, pad
+from flashrank_lite.encoding import SEPARATE_INPUTS, PairEncoder, pad
 from flashrank_lite.models.sources import bundled_folder
 
 BUNDLED = bundled_folder() / "tokenizer.json"
@@ -329,6 +329,31 @@ def test_rows_are_padded_on_the_right_and_masked() -> None:
     assert feeds["attention_mask"][0].tolist() == [1] * short + [0] * (long - short)
     assert feeds["token_type_ids"][0].tolist()[:short] == pairs[0].types.tolist()
     assert {array.dtype.name for array in feeds.values()} == {"int64"}
+
+
+def test_separate_rows_hold_one_query_where_all_share_it() -> None:
+    pairs = [encoded("bert", "a", passage) for passage in ("dog", "a dog sleeps")]
+    feeds = pad(pairs, 9, SEPARATE_INPUTS)
+    assert tuple(feeds) == SEPARATE_INPUTS
+    query = feeds["query_input_ids"][0].tolist()
+    assert feeds["query_input_ids"].shape == (1, len(query))
+    for row, pair in enumerate(pairs):
+        real = feeds["passage_attention_mask"][row].astype(bool)
+        passage = feeds["passage_input_ids"][row]
+        assert [*query, *passage[real].tolist()] == pair.ids.tolist()
+        assert (passage[~real] == 9).all()
+    types = pairs[1].types.tolist()
+    assert pairs[1].passage_start == len(query) == types.index(1)
+
+
+def test_separate_rows_hold_every_query_where_they_differ() -> None:
+    pairs = [encoded("bert", query, "dog") for query in ("a", "a dog", "a")]
+    feeds = pad(pairs, 9, SEPARATE_INPUTS)
+    lengths = [pair.passage_start for pair in pairs]
+    assert feeds["query_attention_mask"].sum(1).tolist() == lengths
+    for row, pair in enumerate(pairs):
+        found = feeds["query_input_ids"][row, : lengths[row]]
+        assert found.tolist() == pair.ids[: lengths[row]].tolist()
 
 
 @pytest.mark.parametrize(("kind", "least"), [("bert", 5), ("roberta", 6)])

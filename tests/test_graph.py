@@ -8,6 +8,7 @@ import pytest
 from conftest import toy_graph
 
 from flashrank_lite import InvalidInput, InvalidModel, ProviderUnavailable, Ranker, RankerClosed
+from flashrank_lite.encoding import SEPARATE_INPUTS
 from flashrank_lite.graph import Graph, is_dynamic_int8
 from flashrank_lite.models.sources import bundled_folder
 
@@ -53,7 +54,13 @@ def test_the_inputs_that_are_declared_are_fed_in_the_declared_type(
 
 
 @pytest.mark.parametrize(
-    "inputs", [{"input_ids": "INT64", "pixel_values": "INT64"}, {"input_ids": "FLOAT"}]
+    "inputs",
+    [
+        {"input_ids": "INT64", "pixel_values": "INT64"},
+        {"input_ids": "FLOAT"},
+        {"query_input_ids": "INT64", "passage_input_ids": "INT64"},
+        {"input_ids": "INT64", **dict.fromkeys(SEPARATE_INPUTS, "INT64")},
+    ],
 )
 def test_inputs_that_no_tokenizer_gives_are_refused_by_name(
     tmp_path: Path, inputs: dict[str, str]

@@ -42,12 +42,9 @@ def padded(rows: list[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def pair_logits(student: NanoRanker, pairs: list[tuple[list[int], list[int]]]) -> np.ndarray:
-    ids, mask = padded([query + passage for query, passage in pairs])
-    types = torch.zeros_like(ids)
-    for row, (query, passage) in enumerate(pairs):
-        types[row, len(query) : len(query) + len(passage)] = 1
+    queries, passages = (padded(list(side)) for side in zip(*pairs, strict=True))
     with torch.inference_mode():
-        return student(ids, mask.long(), types)[:, 0].numpy()
+        return student(*queries, *passages)[:, 0].numpy()
 
 
 def test_a_pair_scores_the_same_alone_in_a_batch_and_in_the_training_grid() -> None:

@@ -48,7 +48,8 @@ def against_torch(
     differences = []
     for query, passages in _every_length(texts):
         pairs = [encoder.pair(encoder.query(query), encoder.passage(p)) for p in passages]
-        logits = np.concatenate([run_torch(module, pad([pair], 0), inputs) for pair in pairs])
+        alone = [run_torch(module, pad([pair], 0, inputs), inputs) for pair in pairs]
+        logits = np.concatenate(alone)
         expected = logits[:, 0]
         if logits.shape[1] == 2:
             expected = logits[:, relevant] - logits[:, 1 - relevant]

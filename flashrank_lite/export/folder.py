@@ -17,13 +17,14 @@ import onnx
 import torch
 
 from flashrank_lite.batching import batches
-from flashrank_lite.encoding import PairEncoder, pad
+from flashrank_lite.encoding import JOINED_INPUTS, PairEncoder, pad
 from flashrank_lite.errors import InvalidInput
 from flashrank_lite.evaluation import CandidateList
 from flashrank_lite.export import fidelity
-from flashrank_lite.export.int8 import Feeds, quantise_products
+from flashrank_lite.export.attention import Feeds
+from flashrank_lite.export.int8 import quantise_products
 from flashrank_lite.export.tables import quantise_tables
-from flashrank_lite.export.torch_graph import INPUTS, to_onnx
+from flashrank_lite.export.torch_graph import to_onnx
 from flashrank_lite.models.manifest import FORMAT, MANIFEST, TOKENIZER
 from flashrank_lite.ranker import Ranker
 
@@ -44,7 +45,8 @@ class Source:
 
     Attributes:
         module: takes ``inputs`` of shape (n, tokens), returns logits of shape (n, 1) or (n, 2).
-        inputs: the names of its inputs, in the order it takes them.
+        inputs: the names of its inputs, in the order it takes them: of ``JOINED_INPUTS`` or
+            all of ``SEPARATE_INPUTS``.
         tokenizer: path of its tokenizer.json.
         config: what config.json shall hold.
         name: of the model.
@@ -58,7 +60,7 @@ class Source:
     config: dict[str, Any]
     name: str
     max_length: int
-    inputs: tuple[str, ...] = INPUTS
+    inputs: tuple[str, ...] = JOINED_INPUTS
     activation: Literal["sigmoid", "raw"] = "sigmoid"
     head: dict[str, Any] | None = None
     languages: tuple[str, ...] = ()
@@ -103,7 +105,8 @@ def export_folder(
             encoder = PairEncoder(source.tokenizer, source.max_length)
             graphs["int8"] = onnx.ModelProto()
             graphs["int8"].CopyFrom(graphs["fp32"])
-            quantise_products(graphs["int8"], _feeds(encoder, texts[:CALIBRATION_LISTS]))
+            feeds = _feeds(encoder, texts[:CALIBRATION_LISTS], source.inputs)
+            quantise_products(graphs["int8"], feeds)
             quantise_tables(graphs["int8"], bits=table_bits)
         rankers: dict[Precision, Ranker] = {}
         for precision, graph in graphs.items():
@@ -147,11 +150,11 @@ def _prove(
     return figures
 
 
-def _feeds(encoder: PairEncoder, texts: fidelity.Texts) -> Iterator[Feeds]:
+def _feeds(encoder: PairEncoder, texts: fidelity.Texts, inputs: tuple[str, ...]) -> Iterator[Feeds]:
     for query, passages in texts:
         pairs = [encoder.pair(encoder.query(query), encoder.passage(p)) for p in passages]
         for rows in batches([len(pair.ids) for pair in pairs]):
-            yield pad([pairs[row] for row in rows], 0)
+            yield pad([pairs[row] for row in rows], 0, inputs)
 
 
 def _write(

@@ -13,13 +13,14 @@ import onnxruntime
 import torch
 from numpy.typing import NDArray
 
-INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+from flashrank_lite.encoding import JOINED_INPUTS
+
 OPSET = 18  # the first with BitwiseAnd, for tables of 4 bits
 # Without it MiniLM-L6 int8 takes 312 ms for 100 passages instead of 367.
 UNWANTED_FUSIONS = ["SkipLayerNormFusion"]
 
 
-def to_onnx(module: torch.nn.Module, inputs: tuple[str, ...] = INPUTS) -> onnx.ModelProto:
+def to_onnx(module: torch.nn.Module, inputs: tuple[str, ...] = JOINED_INPUTS) -> onnx.ModelProto:
     """Trace ``module`` with any number of rows and tokens, then fuse.
 
     Args:
@@ -30,12 +31,7 @@ def to_onnx(module: torch.nn.Module, inputs: tuple[str, ...] = INPUTS) -> onnx.M
     Returns:
         An fp32 graph with the output ``logits``; onnxruntime's own fused operators in it.
     """
-    # Odd and unequal sizes, so that no axis is taken for a constant.
-    rows, tokens = 3, 13
-    ids = torch.arange(rows * tokens).view(rows, tokens) % 89 + 1
-    mask = torch.ones_like(ids)
-    types = (torch.arange(tokens) > 4).long().expand(rows, tokens).contiguous()
-    example = {"input_ids": ids, "attention_mask": mask, "token_type_ids": types}
+    example = {name: _example(name) for name in inputs}
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         # The TorchScript exporter emits the patterns that onnxruntime's fusions look for.
         warnings.simplefilter("ignore")
@@ -47,7 +43,7 @@ def to_onnx(module: torch.nn.Module, inputs: tuple[str, ...] = INPUTS) -> onnx.M
             input_names=list(inputs),
             output_names=["logits"],
             dynamic_axes={
-                **{name: {0: "batch", 1: "sequence"} for name in inputs},
+                **{name: _axes(name) for name in inputs},
                 "logits": {0: "batch"},
             },
             opset_version=OPSET,
@@ -63,6 +59,23 @@ def run_torch(
     with torch.inference_mode():
         out: torch.Tensor = module(*(torch.from_numpy(feeds[name]) for name in inputs))
     return out.float().numpy()
+
+
+def _example(name: str) -> torch.Tensor:
+    """Odd and unequal sizes, so that no axis is taken for a constant or for another."""
+    rows, tokens = (1, 5) if name.startswith("query_") else (3, 13)
+    ids = torch.arange(rows * tokens).view(rows, tokens) % 89 + 1
+    if name.endswith("attention_mask"):
+        return torch.ones_like(ids)
+    if name == "token_type_ids":
+        return (torch.arange(tokens) > 4).long().expand(rows, tokens).contiguous()
+    return ids
+
+
+def _axes(name: str) -> dict[int, str]:
+    if name.startswith("query_"):
+        return {0: "queries", 1: "query_sequence"}
+    return {0: "batch", 1: "sequence"}
 
 
 def _fuse(path: Path) -> onnx.ModelProto:

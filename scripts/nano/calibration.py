@@ -48,11 +48,10 @@ def calibrate(model: NanoRanker, corpus: Corpus, candidates: Candidates) -> dict
 
 def pair_logits(model: NanoRanker, corpus: Corpus, row: Row, passages: list[int]) -> np.ndarray:
     """Logits of a row's query with ``passages``, through the pair input that ships."""
-    query = corpus.tokens(row.query)
-    ids, mask = pad_rows([np.concatenate([query, corpus.tokens(p)[1:]]) for p in passages])
-    types = mask * (np.arange(ids.shape[1]) >= len(query))
+    query = pad_rows([corpus.tokens(row.query)])
+    texts = pad_rows([corpus.tokens(p)[1:] for p in passages])
     with torch.inference_mode():
-        return model(*map(torch.from_numpy, (ids, mask, types)))[:, 0].numpy()
+        return model(*map(torch.from_numpy, (*query, *texts)))[:, 0].numpy()
 
 
 def _fit(logits: np.ndarray, labels: np.ndarray) -> tuple[float, float]:

@@ -1,11 +1,11 @@
-"""The student: three narrow BERT layers that read query and passage in one pass, and a head that
-compares them token by token.
+"""The student: three narrow BERT layers that read the query and the passage, each alone, and a head
+that compares them token by token.
 
-The layers attend within the query and within the passage (block-diagonal attention over the usual
-``[CLS] query [SEP] passage [SEP]``), so a training step encodes each passage once and scores it
-against every query of the batch: hundreds of pairs for the price of one. The head is late
-interaction (Khattab and Zaharia, "ColBERT", 2020) with learned term weights and an exact-match
-channel (Guo et al., "DRMM", 2016).
+Of ``[CLS] query [SEP] passage [SEP]`` the layers read ``[CLS] query [SEP]`` and ``passage [SEP]``:
+one query is read once for all passages of a batch, and a training step scores each passage against
+every query of the batch, hundreds of pairs for the price of one. The head is late interaction
+(Khattab and Zaharia, "ColBERT", 2020) with learned term weights and an exact-match channel (Guo et
+al., "DRMM", 2016).
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class NanoConfig:
 
 
 class NanoRanker(nn.Module):
-    """(input_ids, attention_mask, token_type_ids), each (n, tokens) → one logit, shape (n, 1)."""
+    """Ids and masks of n passages and of n queries, or of one for all → one logit each, (n, 1)."""
 
     def __init__(self, config: NanoConfig | None = None) -> None:
         super().__init__()
@@ -52,21 +52,22 @@ class NanoRanker(nn.Module):
         self.head = _Head(c.hidden_size)
         self.fake_quantise = True
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor) -> Tensor:
-        real = attention_mask.bool()
-        passage = token_type_ids.bool() & real
-        query = real & ~passage
-        # A passage starts at position 1, wherever the query ends.
-        place = torch.arange(input_ids.shape[1], device=input_ids.device).unsqueeze(0)
-        shift = (query.sum(1, keepdim=True) - 1) * passage
-        same = token_type_ids.unsqueeze(2) == token_type_ids.unsqueeze(1)
-        bias = _bias(same & real.unsqueeze(1)).unsqueeze(1)
-        first, last = self.encode(input_ids, place - shift, bias)
-        features = self.head.compare(first, last, input_ids, query, passage)
-        return self.head.logit(features).unsqueeze(1)
+    def forward(
+        self,
+        query_input_ids: Tensor,
+        query_attention_mask: Tensor,
+        passage_input_ids: Tensor,
+        passage_attention_mask: Tensor,
+    ) -> Tensor:
+        queries = encode_side(self, query_input_ids, query_attention_mask, query=True)
+        passages = encode_side(self, passage_input_ids, passage_attention_mask, query=False)
+        return self.head.logit(self.head.compare(queries, passages)).unsqueeze(1)
 
-    def encode(self, ids: Tensor, positions: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
-        """Embeddings and last states, each (n, tokens, hidden)."""
+    def encode(self, ids: Tensor, mask: Tensor, *, query: bool) -> tuple[Tensor, Tensor]:
+        """Embeddings and last states, each (n, tokens, hidden), of ``[CLS] query [SEP]`` or, for a
+        passage, ``passage [SEP]``, whose first token stands at position 1."""
+        positions = torch.arange(ids.shape[1], device=ids.device).unsqueeze(0) + (0 if query else 1)
+        bias = torch.where(mask.bool(), 0.0, -1e4).unsqueeze(1).unsqueeze(1)
         words = self.word(ids)
         if self.fake_quantise:
             words = words + (quantise_rows(words) - words).detach()
@@ -75,11 +76,6 @@ class NanoRanker(nn.Module):
         for layer in self.layers:
             state = layer(state, bias)
         return first, state
-
-    def encode_texts(self, ids: Tensor, mask: Tensor, *, query: bool) -> tuple[Tensor, Tensor]:
-        """Encode texts on their own: ``[CLS] query [SEP]`` or, for a passage, ``passage [SEP]``."""
-        positions = torch.arange(ids.shape[1], device=ids.device).unsqueeze(0) + (0 if query else 1)
-        return self.encode(ids, positions, _bias(mask.bool()).unsqueeze(1).unsqueeze(1))
 
 
 class _Layer(nn.Module):
@@ -95,16 +91,19 @@ class _Layer(nn.Module):
         self.norm2 = nn.LayerNorm(c.hidden_size, eps=1e-12)
 
     def forward(self, x: Tensor, bias: Tensor) -> Tensor:
-        # Shapes are read off the tensor that is reshaped: onnxruntime then folds them away.
         # The scale 1/sqrt(head size) is folded into the query third of ``qkv``.
-        qkv = self.qkv(x)
-        parts = qkv.view(qkv.shape[0], qkv.shape[1], 3, self.heads, self.head_size)
-        q, k, v = parts.permute(2, 0, 3, 1, 4).unbind(0)
+        parts = zip(self.qkv.weight.chunk(3), self.qkv.bias.chunk(3), strict=True)
+        q, k, v = (self._split(F.linear(x, weight, bias)) for weight, bias in parts)
         weights = torch.softmax(q @ k.transpose(-1, -2) + bias, dim=-1)
         mixed = (weights @ v).transpose(1, 2)
         mixed = mixed.reshape(mixed.shape[0], mixed.shape[1], self.heads * self.head_size)
         x = self.norm1(x + self.out(mixed))
         return self.norm2(x + self.down(F.gelu(self.up(x))))
+
+    def _split(self, x: Tensor) -> Tensor:
+        """(n, tokens, hidden) → (n, heads, tokens, head size)"""
+        # Shapes are read off the tensor that is reshaped: onnxruntime then folds them away.
+        return x.view(x.shape[0], x.shape[1], self.heads, self.head_size).transpose(1, 2)
 
 
 class _Head(nn.Module):
@@ -125,19 +124,16 @@ class _Head(nn.Module):
             self.linear.weight.copy_(torch.tensor([[10.0, 8.0, 2.0, 1.0, 0.0]]))
             self.linear.bias.fill_(-10.0)
 
-    def compare(
-        self, first: Tensor, last: Tensor, ids: Tensor, query: Tensor, passage: Tensor
-    ) -> Tensor:
-        """Features of each pair, from both texts in one row: (n, FEATURES)."""
-        longest = query.sum(1).max()  # the query stands first: no need to look at further rows
-        words, states = ids[:, :longest], last[:, :longest]
-        lengths = last.norm(dim=-1)
-        similar = states @ last.transpose(1, 2)
-        similar = similar / lengths[:, :longest].unsqueeze(2) / lengths.unsqueeze(1)
-        equal = words.unsqueeze(2) == ids.unsqueeze(1)
-        weights = self.term_weights(first[:, :longest], states, words, query[:, :longest])
-        cosine = (_mean(last, query) * _mean(last, passage)).sum(-1)
-        return self._features(similar, equal, passage.unsqueeze(1), weights, cosine)
+    def compare(self, queries: Side, passages: Side) -> Tensor:
+        """Features of each passage with its query, or with the one query: (n, FEATURES)."""
+        a = F.normalize(queries.last, dim=-1)
+        # The products are scaled afterwards: they are fewer than the numbers of the states.
+        lengths = passages.last.norm(dim=-1).unsqueeze(1)
+        similar = a @ passages.last.transpose(1, 2) / lengths
+        equal = queries.ids.unsqueeze(2) == passages.ids.unsqueeze(1)
+        weights = self.term_weights(queries.first, queries.last, queries.ids, queries.mask)
+        means = _mean(queries.last, queries.mask) * _mean(passages.last, passages.mask)
+        return self._features(similar, equal, passages.mask.unsqueeze(1), weights, means.sum(-1))
 
     def compare_all(self, queries: Side, passages: Side) -> Tensor:
         """Features of every query with every passage: (queries, passages, FEATURES)."""
@@ -195,7 +191,7 @@ class Side:
 
 def encode_side(model: NanoRanker, ids: Tensor, mask: Tensor, *, query: bool) -> Side:
     """Encode texts of shape (n, tokens) on their own, for ``compare_all``."""
-    first, last = model.encode_texts(ids, mask, query=query)
+    first, last = model.encode(ids, mask, query=query)
     return Side(ids, mask.bool(), first, last)
 
 
@@ -206,10 +202,6 @@ def quantise_rows(words: Tensor) -> Tensor:
     return ((blocks / scale).round().clamp(-7, 7) * scale).flatten(-2)
 
 
-def _bias(allowed: Tensor) -> Tensor:
-    return torch.where(allowed, 0.0, -1e4)
-
-
 def _mean(last: Tensor, mask: Tensor) -> Tensor:
-    total = (last * mask.unsqueeze(-1)).sum(1)
-    return F.normalize(total, dim=-1)
+    total = mask.to(last.dtype).unsqueeze(1) @ last
+    return F.normalize(total.squeeze(1), dim=-1)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from flashrank_lite.encoding import SEPARATE_INPUTS
 from flashrank_lite.evaluation import read_candidate_lists
 from flashrank_lite.export.folder import Source, export_folder
 from nano.data import Corpus
@@ -41,6 +42,7 @@ def release(
             **model.config.to_dict(),
         },
         name="nano",
+        inputs=SEPARATE_INPUTS,
         max_length=model.config.max_position_embeddings,
         languages=("en",),
         license="apache-2.0",

@@ -198,7 +198,7 @@ def _states_loss(
         return torch.zeros((), device=device), 0
     ids, mask = _pad([_student_tokens(corpus, i, query) for i in rows], device)
     target, _ = _pad([_teacher_states(teacher, i, query) for i in rows], device)
-    _, last = model.encode_texts(ids, mask, query=query)
+    _, last = model.encode(ids, mask, query=query)
     token = ((1 - F.cosine_similarity(last, target, dim=-1)) * mask).sum()
     means = [(t * mask.unsqueeze(-1)).sum(1) for t in (last, target)]
     # A text's mean counts like its tokens: cosine of means is one of the head's features.
