@@ -12,6 +12,7 @@ from typing import Any
 
 from benchmarks.engines import RATIOS
 from benchmarks.environments import PROJECT, Environments, NotInstalled
+from flashrank_lite.cli.bench import percentile
 
 Record = dict[str, Any]
 Row = Sequence[str]
@@ -48,15 +49,6 @@ def write_report(
 def report(content: Record, pictures: bool = False) -> str:
     """The whole report of the raw results."""
     return "\n\n".join(part for part in _parts(content, pictures) if part) + "\n"
-
-
-def percentile(values: Sequence[float], share: float) -> float:
-    """The value below which a share of them lies, by linear interpolation."""
-    ordered = sorted(values)
-    place = share * (len(ordered) - 1)
-    low = int(place)
-    high = min(low + 1, len(ordered) - 1)
-    return ordered[low] + (place - low) * (ordered[high] - ordered[low])
 
 
 def ratios(theirs: Sequence[float], ours: Sequence[float]) -> tuple[float, float, float]:

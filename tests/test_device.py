@@ -69,4 +69,6 @@ def test_a_device_and_providers_together_are_refused() -> None:
 )
 def test_products_that_were_left_to_the_cpu_are_seen() -> None:
     # options make it more than the plain CPU, so that onnxruntime records who got what
-    assert {"MatMul", "MatMulIntegerToFloat"} <= {*products_on_cpu(Graph(BUNDLED, 1, [("CPU", {})]))}
+    assert {"MatMul", "MatMulIntegerToFloat"} <= {
+        *products_on_cpu(Graph(BUNDLED, 1, [("CPU", {})]))
+    }
