@@ -12,7 +12,7 @@ from pathlib import Path
 
 from benchmarks import cells, extras
 from benchmarks.engines import ENGINES, SHAPES
-from benchmarks.environments import PROJECT, Environments, fingerprint
+from benchmarks.environments import PROJECT, Environments, NotInstalled, fingerprint
 from benchmarks.measure import TOLERANCE, Bench
 from benchmarks.report import write_report
 from benchmarks.results import Record, Results
@@ -33,7 +33,7 @@ def main() -> int:
     cores = sorted(os.sched_getaffinity(0))[: args.cores]
     bench = Bench(
         environments,
-        lambda shape: _weights(environments, args.work / "weights", shape),
+        Weights(environments, args.work / "weights"),
         cores,
         args.repeats,
         args.seconds or (QUICK_SECONDS if args.quick else FULL_SECONDS),
@@ -81,17 +81,41 @@ def _plan(
     return plan
 
 
-def _weights(environments: Environments, folder: Path, shape: str) -> Path:
-    """The folder of all shapes' weights, this one's made when it is not there or not of now."""
-    stamp = folder / shape / "made.txt"
-    now = fingerprint("flashrank_lite/export", "benchmarks/weights.py", "benchmarks/texts.py")
-    if not stamp.is_file() or stamp.read_text(encoding="utf-8") != now:
+class Weights:
+    """The folder of all shapes' weights; each is made when it is not there or not of now."""
+
+    def __init__(self, environments: Environments, folder: Path) -> None:
+        self._environments, self._folder = environments, folder
+        self._failed: dict[str, str] = {}
+
+    def __call__(self, shape: str) -> Path:
+        """The folder, with this shape's weights in it.
+
+        Raises:
+            NotInstalled: they could not be made.
+        """
+        if shape not in self._failed:
+            self._failed[shape] = self._make(shape)
+        if self._failed[shape]:
+            raise NotInstalled(self._failed[shape])
+        return self._folder
+
+    def _make(self, shape: str) -> str:
+        stamp = self._folder / shape / "made.txt"
+        now = fingerprint("flashrank_lite/export", "benchmarks/weights.py", "benchmarks/texts.py")
+        if stamp.is_file() and stamp.read_text(encoding="utf-8") == now:
+            return ""
         print(f"making the weights of {shape}", file=sys.stderr, flush=True)
-        python = environments.python("weights")
-        command = ["-m", "benchmarks.weights", "--shape", shape, "--out", str(folder / shape)]
-        subprocess.run([python, *command], check=True, cwd=PROJECT)
+        python = self._environments.python("weights")
+        command = ["-m", "benchmarks.weights", "--shape", shape, "--out", str(stamp.parent)]
+        done = subprocess.run(
+            [python, *command], cwd=PROJECT, capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
+            return f"the weights of {shape} could not be made: {last}"
         stamp.write_text(now, encoding="utf-8")
-    return folder
+        return ""
 
 
 def _disagreeing(results: Results) -> list[str]:

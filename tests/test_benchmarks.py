@@ -8,17 +8,21 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import cells
-from benchmarks.engines import ENGINES, NANO, OURS, RATIOS, REFERENCE, Engine
-from benchmarks.environments import Environments
-from benchmarks.measure import Bench, _compare
-from benchmarks.processes import Worker, WorkerFailed
-from benchmarks.report import ratios, report
-from benchmarks.results import Results
-from benchmarks.texts import LENGTHS, example_query, passages
 from flashrank_lite import Ranker
 from flashrank_lite.encoding import PairEncoder
 from flashrank_lite.models.sources import bundled_folder
+
+ROOT = Path(__file__).parents[1]
+sys.path.append(str(ROOT))  # the harness is not part of the package
+
+from benchmarks import cells  # noqa: E402
+from benchmarks.engines import ENGINES, NANO, OURS, RATIOS, REFERENCE, Engine  # noqa: E402
+from benchmarks.environments import Environments  # noqa: E402
+from benchmarks.measure import Bench, _compare  # noqa: E402
+from benchmarks.processes import Worker, WorkerFailed  # noqa: E402
+from benchmarks.report import ratios, report  # noqa: E402
+from benchmarks.results import Results  # noqa: E402
+from benchmarks.texts import LENGTHS, example_query, passages  # noqa: E402
 
 pytestmark = pytest.mark.skipif(
     not sys.platform.startswith("linux"), reason="the harness pins processes to cores as Linux does"
@@ -41,10 +45,9 @@ def nano(name=NANO, kind="flashrank_lite"):
 def our_package_in_the_worker(monkeypatch, tmp_path):
     """Workers are isolated from PYTHONPATH; here they test the package of this checkout."""
     shim = tmp_path / "worker.py"
-    root = Path(__file__).parents[1]
-    script = root / "benchmarks" / "worker.py"
+    script = ROOT / "benchmarks" / "worker.py"
     shim.write_text(
-        f"import runpy, sys; sys.path.insert(0, {str(root)!r}); "
+        f"import runpy, sys; sys.path.insert(0, {str(ROOT)!r}); "
         f"runpy.run_path({str(script)!r}, run_name='__main__')",
         encoding="utf-8",
     )
