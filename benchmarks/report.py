@@ -68,9 +68,11 @@ def _parts(content: Record, pictures: bool) -> Iterator[str]:
             f'<img alt="Time and memory for 100 passages, each engine" src="{light}"></picture>'
         )
     lists = {name: records for name, records in cells.items() if name.startswith("latency/")}
-    yield from _section("How many times our time a peer takes", _ratio_rows(lists), _RATIO_NOTE)
+    for title, group in _grouped(lists).items():
+        yield from _section(f"How many times our time: {title}", _ratio_rows(group), _RATIO_NOTE)
     for name, records in lists.items():
-        yield from _section(_title(name), _list_rows(records))
+        yield from _section(_title(name), _list_rows(name, records))
+    yield from _section("Several callers at once", _together_rows(lists))
     for name, records in cells.items():
         if name.startswith("cold/"):
             title = f"Cold start to the first 10 passages, {name.split('/')[1]}, ms"
@@ -113,42 +115,68 @@ def _setting(setting: Record) -> str:
 
 
 def _title(name: str) -> str:
-    _, shape, texts, cores, *callers = name.split("/")
-    kind, _, count = texts.partition("-")
-    what = f"{count} {kind} passage{'' if count == '1' else 's'}"
+    _, shape, _, cores, *callers = name.split("/")
     together = f", {callers[0].replace('-', ' ')} at once" if callers else ""
     number = cores.partition("-")[0]
-    return f"{shape}, {what}, {number} core{'' if number == '1' else 's'}{together}"
+    return f"{shape}, {_texts(name)}, {number} core{'' if number == '1' else 's'}{together}"
 
 
-def _ratio_rows(lists: dict[str, list[Record]]) -> Iterator[Row]:
-    found: list[list[str]] = []
-    names = list(lists)
+def _callers(name: str) -> int:
+    last = name.rpartition("/")[2]
+    return int(last.partition("-")[0]) if last.endswith("-callers") else 1
+
+
+def _texts(name: str) -> str:
+    kind, _, count = name.split("/")[2].partition("-")
+    return f"{count} {kind}"
+
+
+def _ratio_rows(cells: dict[str, list[Record]]) -> Iterator[Row]:
+    """A row a comparison, a column a cell of those that differ in their texts alone."""
+    yield ["", *(_texts(name) for name in cells)]
     for label, theirs, ours in RATIOS:
         row = [label]
-        for name in names:
-            times = {r["engine"]: r["ms"] for r in lists[name] if r.get("ms")}
+        for records in cells.values():
+            times = {record["engine"]: record["ms"] for record in records if record.get("ms")}
             if theirs in times and ours in times:
                 middle, least, most = ratios(times[theirs], times[ours])
                 row.append(f"{middle:.2f} ({least:.2f}–{most:.2f})")
             else:
                 row.append("")
         if any(row[1:]):
-            found.append(row)
-    # a column a comparison, a row a cell: cells are many and their names long
-    if found:
-        yield ["", *(row[0] for row in found)]
-        for place, name in enumerate(names):
-            cells = [row[place + 1] for row in found]
-            if any(cells):
-                yield [_title(name), *cells]
+            yield row
 
 
-def _list_rows(records: list[Record]) -> Iterator[Row]:
-    yield ["engine", "median ms", "p95 ms", "rounds", "cpu s", "peak MB", "scores"]
+def _grouped(lists: dict[str, list[Record]]) -> dict[str, dict[str, list[Record]]]:
+    """Cells by what they share beside their texts: weights, cores, callers."""
+    groups: dict[str, dict[str, list[Record]]] = {}
+    for name, records in lists.items():
+        title = _title(name).replace(f"{_texts(name)}, ", "")
+        groups.setdefault(title, {})[name] = records
+    return groups
+
+
+def _together_rows(lists: dict[str, list[Record]]) -> Iterator[Row]:
+    """What callers at once get done together, of what one alone does in the same time."""
+    yield ["engine", "texts", "callers", "throughput of one caller's"]
+    for name, records in lists.items():
+        alone, _, callers = name.rpartition("/")
+        if alone not in lists or not callers.endswith("-callers"):
+            continue
+        number = _callers(name)
+        single = {r["engine"]: statistics.median(r["ms"]) for r in lists[alone] if r["ms"]}
+        for record in records:
+            if record["ms"] and record["engine"] in single:
+                share = number * single[record["engine"]] / statistics.median(record["ms"])
+                yield [record["engine"], _texts(name), str(number), f"{share:.2f}"]
+
+
+def _list_rows(name: str, records: list[Record]) -> Iterator[Row]:
+    passages = int(_texts(name).split()[0]) * _callers(name)
+    yield ["engine", "median ms", "p95 ms", "rounds", "passages/s", "cpu s", "peak MB", "scores"]
     for record in sorted(records, key=lambda r: statistics.median(r["ms"]) if r["ms"] else 1e12):
         if not record["ms"]:
-            yield [record["engine"], f"failed: {record.get('failed', 'not run')}", *[""] * 5]
+            yield [record["engine"], f"failed: {record.get('failed', 'not run')}", *[""] * 6]
             continue
         times = record["ms"]
         yield [
@@ -156,6 +184,7 @@ def _list_rows(records: list[Record]) -> Iterator[Row]:
             f"{statistics.median(times):.1f}",
             f"{percentile(times, 0.95):.1f}",
             str(len(times)),
+            f"{1000 * passages / statistics.median(times):.0f}",
             f"{statistics.median(record['cpu_s']):.2f}",
             f"{max(record['peak_mb']):.0f}" if record["peak_mb"] else "",
             _scores(record),
@@ -166,8 +195,9 @@ def _scores(record: Record) -> str:
     if "differs" not in record:
         return "another model" if "nano" in record["engine"] else ""
     if "agrees" in record:
-        verdict = "agree" if record["agrees"] else "**WRONG**"
-        return f"{verdict} (within {record['differs']:.1g})"
+        if not record["agrees"]:
+            return f"**WRONG** by {record['differs']:.1g}"
+        return f"agree within {record['differs']:.1g}"
     return f"{record['same_order']:.1%} of pairs in order"
 
 

@@ -213,6 +213,6 @@ def test_the_report_shows_medians_ratios_failures_and_wrong_scores(tmp_path):
     text = report(results.content)
     assert "| flashrank fp32 / our int8 |" in text
     assert "3.00 (3.00–5.00)" in text
-    assert f"| {OURS} | 20.0 | 29.0 | 3 | 0.04 | 120 | 98.0% of pairs in order |" in text
-    assert "**WRONG** (within 0.2)" in text
+    assert f"| {OURS} | 20.0 | 29.0 | 3 | 5000 | 0.04 | 120 | 98.0% of pairs in order |" in text
+    assert "**WRONG** by 0.2" in text
     assert "failed: no pip" in text
