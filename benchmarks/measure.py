@@ -19,6 +19,7 @@ from benchmarks.texts import example_query, passages
 TOLERANCE = 1e-3  # of scores in [0, 1], between engines that run the same fp32 weights
 LEAST_ROUNDS = 3
 COLD_PASSAGES = 10
+SETTLE = 0.05  # seconds between turns: threads of the last engine may spin on after their work
 WARMING = 5  # passages, before a list that is only run once in a process
 
 
@@ -97,6 +98,7 @@ class Bench:
                 # every other round the other way round, so that no one always follows the same
                 for name in list(workers)[:: 1 if rounds % 2 else -1]:
                     with _noted(records[name]) as noted:
+                        time.sleep(SETTLE)
                         _keep(records[name], workers[name].ask("score", callers=cell.callers))
                     if noted.failed:
                         workers.pop(name).close()
