@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.engines import RATIOS
+from benchmarks.engines import NANO, RATIOS
 from benchmarks.environments import PROJECT, Environments, NotInstalled
 from flashrank_lite.cli.bench import percentile
 
@@ -202,14 +202,17 @@ def _scores(record: Record) -> str:
 
 
 def _cold_rows(records: list[Record]) -> Iterator[Row]:
-    yield ["engine", "all", "interpreter", "import", "load", "first run", "peak MB"]
+    yield ["engine", "all", "interpreter", "import", "load", "first run", "peak MB", "nano / it"]
     done = [record for record in records if record["total_ms"]]
+    nano = next((r["total_ms"] for r in done if r["engine"] == NANO), [])
     for record in sorted(done, key=lambda r: statistics.median(r["total_ms"])):
         fields = ("total_ms", "interpreter_ms", "import_ms", "load_ms", "first_ms", "peak_mb")
-        yield [record["engine"], *(f"{statistics.median(record[f]):.0f}" for f in fields)]
+        parts = [f"{statistics.median(record[field]):.0f}" for field in fields]
+        share = f"{ratios(nano, record['total_ms'])[0]:.2f}" if nano else ""
+        yield [record["engine"], *parts, share]
     for record in records:
         if not record["total_ms"]:
-            yield [record["engine"], f"failed: {record.get('failed', 'not run')}", *[""] * 5]
+            yield [record["engine"], f"failed: {record.get('failed', 'not run')}", *[""] * 6]
 
 
 def _floor_rows(records: list[Record]) -> Iterator[Row]:

@@ -31,6 +31,7 @@ _INTEGERS = {"tensor(int64)": np.int64, "tensor(int32)": np.int32}
 # DynamicQuantizeLinear, DynamicQuantizeMatMul, DynamicQuantizeLSTM: one activation scale for the
 # whole batch, padding included (onnxruntime#10111), so a row's result depends on its neighbours
 _DYNAMIC_OPERATOR = b"DynamicQuantize"
+_OTHER_NAMES = {"directml": "dml"}  # what people say, where onnxruntime says otherwise
 _CPU_ONLY = ["CPUExecutionProvider"]
 _QUIET = 4  # onnxruntime's "fatal": its errors reach us as exceptions
 
@@ -190,6 +191,7 @@ def _resolve(providers: Providers | None) -> list[str | tuple[str, dict[str, Any
     for entry in providers:
         name, options = (entry, None) if isinstance(entry, str) else entry
         short = str(name).lower().removesuffix("executionprovider")
+        short = _OTHER_NAMES.get(short, short)
         if f"{short}executionprovider" not in available:
             raise ProviderUnavailable(
                 f"this onnxruntime has no provider {name!r}; it has "
