@@ -71,7 +71,11 @@ def _plan(
     for shape in cells.COLD[: 1 if quick else None]:
         plan[f"cold/{shape}"] = lambda shape=shape: bench.cold(shape, starting)  # type: ignore[misc]
     plan["import"] = lambda: [extras.imports(bench.environments)]
-    measured = {engine.environment: None for engine in ENGINES if engine.quick or not quick}
+    measured = dict.fromkeys(
+        engine.environment
+        for engine in ENGINES
+        if bench.takes(engine) and (engine.quick or not quick)
+    )
     plan["size"] = lambda: extras.sizes(bench.environments, list(measured), work)
     if not quick:
         plan[f"floor/{SHAPES[0]}"] = lambda: extras.floor(bench, SHAPES[0], min(5, repeats))

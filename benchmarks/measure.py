@@ -32,7 +32,7 @@ class Bench:
         cores: the cores that may be used, by number.
         repeats: rounds of a cell at most.
         seconds: for the rounds of a cell, all engines together; `LEAST_ROUNDS` come first.
-        chosen: which engines take part.
+        takes: whether an engine takes part.
     """
 
     def __init__(
@@ -42,10 +42,10 @@ class Bench:
         cores: Sequence[int],
         repeats: int,
         seconds: float,
-        chosen: Callable[[Engine], bool],
+        takes: Callable[[Engine], bool],
     ) -> None:
         self.environments, self.cores = environments, cores
-        self._weights, self._chosen = weights, chosen
+        self._weights, self.takes = weights, takes
         self._repeats, self._seconds = repeats, seconds
 
     def start(
@@ -67,7 +67,7 @@ class Bench:
 
     def cell(self, cell: Cell) -> list[Record]:
         """One record an engine: times, processor seconds, peak memory, agreement with ours."""
-        engines = [engine for engine in cell.engines if self._chosen(engine)]
+        engines = [engine for engine in cell.engines if self.takes(engine)]
         texts = passages(cell.kind, cell.count)
         records: dict[str, Record] = {
             engine.name: {"engine": engine.name, "ms": [], "cpu_s": [], "peak_mb": []}
@@ -138,7 +138,7 @@ class Bench:
     def cold(self, shape: str, engines: Iterable[Engine]) -> list[Record]:
         """New processes, from exec to the first scores; the first start only fills page caches."""
         texts = passages("mixed", COLD_PASSAGES)
-        records = {e.name: _cold_record(e.name) for e in engines if self._chosen(e)}
+        records = {e.name: _cold_record(e.name) for e in engines if self.takes(e)}
         takers = [engine for engine in engines if engine.name in records]
         rounds, begun = 0, time.monotonic()
         while self._more(max(0, rounds - 1), begun):
