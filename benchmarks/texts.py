@@ -11,7 +11,7 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
-from flashrank_lite.models.sources import locate
+from flashrank_lite.models.sources import bundled_folder
 
 EXAMPLES = Path(__file__).parent.parent / "examples" / "questions.jsonl"
 
@@ -34,7 +34,7 @@ def example_query() -> str:
 
 def passages(kind: str, count: int) -> list[str]:
     """``count`` stretches of real text of the lengths of ``kind``, none equal to another."""
-    tokenizer = Tokenizer.from_file(str(locate(None) / "tokenizer.json"))
+    tokenizer = Tokenizer.from_file(str(bundled_folder() / "tokenizer.json"))
     tokenizer.no_truncation()
     text = " ".join(p["text"] for row in _rows() for p in row["passages"])
     encoding = tokenizer.encode(text, add_special_tokens=False)
