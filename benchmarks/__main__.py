@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from benchmarks import cells, extras
@@ -66,21 +67,21 @@ def _plan(
     count = len(bench.cores)
     plan: dict[str, Callable[[], list[Record]]] = {}
     for cell in cells.cells(quick, count):
-        plan[cell.name] = lambda cell=cell: bench.cell(cell)  # type: ignore[misc]
+        plan[cell.name] = partial(bench.cell, cell)
     starting = cells.cold_engines(quick)
     for shape in cells.COLD[: 1 if quick else None]:
-        plan[f"cold/{shape}"] = lambda shape=shape: bench.cold(shape, starting)  # type: ignore[misc]
+        plan[f"cold/{shape}"] = partial(bench.cold, shape, starting)
     plan["import"] = lambda: [extras.imports(bench.environments)]
     measured = dict.fromkeys(
         engine.environment
         for engine in ENGINES
         if bench.takes(engine) and (engine.quick or not quick)
     )
-    plan["size"] = lambda: extras.sizes(bench.environments, list(measured), work)
+    plan["size"] = partial(extras.sizes, bench.environments, list(measured), work)
     if not quick:
-        plan[f"floor/{SHAPES[0]}"] = lambda: extras.floor(bench, SHAPES[0], min(5, repeats))
-        plan["lambda"] = lambda: extras.functions(
-            bench.environments, list(bench.cores), min(3, repeats)
+        plan[f"floor/{SHAPES[0]}"] = partial(extras.floor, bench, SHAPES[0], min(5, repeats))
+        plan["lambda"] = partial(
+            extras.functions, bench.environments, list(bench.cores), min(3, repeats)
         )
     return plan
 

@@ -15,6 +15,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from types import SimpleNamespace
 
 STARTED = time.monotonic()
 
@@ -39,7 +40,7 @@ def flashrank_lite(model: str, cores: int, imported: Imported) -> Score:
             scores[hit.index] = hit.score
         return scores
 
-    _engine["ranker"] = ranker
+    _now.ranker = ranker
     return score
 
 
@@ -148,15 +149,16 @@ KINDS = {
     kind.__name__: kind
     for kind in (flashrank_lite, flashrank, fastembed, torch, onnx, qint8, openvino)
 }
-_engine: dict[str, object] = {}
+_now = SimpleNamespace()  # the engine that was loaded, the texts that were given
 
 
 def load(kind: str, model: str, cores: int, profile: str = "") -> dict[str, float]:
     """Import and load; ``started`` and ``ready`` are seconds of the system's monotonic clock."""
     if profile:
         _profile_into(profile)
-    begun, marks = time.monotonic(), []
-    _engine["score"] = KINDS[kind](model, cores, lambda: marks.append(time.monotonic()))
+    begun = time.monotonic()
+    marks: list[float] = []
+    _now.score = KINDS[kind](model, cores, lambda: marks.append(time.monotonic()))
     done = time.monotonic()
     return {
         "started": STARTED,
@@ -168,14 +170,13 @@ def load(kind: str, model: str, cores: int, profile: str = "") -> dict[str, floa
 
 def texts(query: str, passages: list[str]) -> dict[str, int]:
     """What the next scores are for."""
-    _engine["texts"] = (query, passages)
+    _now.query, _now.passages = query, passages
     return {"count": len(passages)}
 
 
 def score(callers: int = 1) -> dict[str, object]:
     """Score the list once, or once in each of several threads at the same time."""
-    query, passages = _engine["texts"]
-    function = _engine["score"]
+    query, passages, function = _now.query, _now.passages, _now.score
     before = resource.getrusage(resource.RUSAGE_SELF)
     begun = time.perf_counter()
     if callers == 1:
@@ -200,7 +201,7 @@ def memory() -> dict[str, float]:
 
 def profile() -> dict[str, object]:
     """Milliseconds per operator since loading, from onnxruntime's profile; ends it."""
-    file = _engine["ranker"]._graph._session.end_profiling()
+    file = _now.ranker._graph._session.end_profiling()
     with open(file, encoding="utf-8") as handle:
         events = json.load(handle)
     spent: Counter[str] = Counter()
@@ -215,7 +216,7 @@ def _profile_into(folder: str) -> None:
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     import onnxruntime
 
-    class Profiled(onnxruntime.SessionOptions):
+    class Profiled(onnxruntime.SessionOptions):  # type: ignore[misc]
         def __init__(self) -> None:
             super().__init__()
             self.enable_profiling = True
