@@ -4,7 +4,7 @@ import logging
 import os
 from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 import flashrank_lite
 from flashrank_lite.batching import BATCH_TOKENS, batches
 from flashrank_lite.cpu import resolve_threads
+from flashrank_lite.device import open_graph
 from flashrank_lite.encoding import PairEncoder, pad
 from flashrank_lite.errors import InvalidInput, RankerClosed
-from flashrank_lite.graph import Graph, Providers, is_dynamic_int8
+from flashrank_lite.graph import Providers, is_dynamic_int8
 from flashrank_lite.heads import Activation, Head, activate, choose_output, read_logits
 from flashrank_lite.models.manifest import TOKENIZER, read_manifest
 from flashrank_lite.models.sources import locate
@@ -40,13 +41,15 @@ class Ranker:
             affinity and cgroup quota leave to this process.
         activation: "sigmoid" for scores in [0, 1], "raw" for logits; None for what the model says.
         batch_tokens: padded tokens of one batch, which sets peak memory; None for 512.
+        device: "cpu", "cuda" (that, or an error that says what is missing) or "auto" (CUDA where it
+            works; `info()` says why not); None for what `providers` say.
         providers: onnxruntime execution providers, preferred first; None for the CPU.
 
     Raises:
         ModelNotFound: there is no such folder.
         InvalidModel: the folder cannot be used as a reranker.
         InvalidInput: an argument is out of range.
-        ProviderUnavailable: this onnxruntime lacks a provider that was asked for.
+        ProviderUnavailable: a device or provider that was asked for cannot be had.
     """
 
     def __init__(
@@ -57,6 +60,7 @@ class Ranker:
         threads: int | None = None,
         activation: Activation | None = None,
         batch_tokens: int | None = None,
+        device: Literal["cpu", "cuda", "auto"] | None = None,
         providers: Providers | None = None,
     ) -> None:
         self._arguments: dict[str, Any] = {
@@ -65,6 +69,7 @@ class Ranker:
             "threads": threads,
             "activation": activation,
             "batch_tokens": batch_tokens,
+            "device": device,
             "providers": providers,
         }
         self._closed = False
@@ -85,7 +90,7 @@ class Ranker:
         padding = manifest.padding
         self._pad_id = self._encoder.token_id(padding) or 0 if isinstance(padding, str) else padding
         file = self._folder / manifest.variant.file
-        self._graph = Graph(file, self._threads.count, providers)
+        self._graph, self._placement = open_graph(file, self._threads.count, device, providers)
         head = Head(manifest.head, manifest.relevant)
         self._output, self._head = choose_output(self._graph.outputs, head)
         stated = manifest.variant.batch_invariant
@@ -221,6 +226,8 @@ class Ranker:
             "one_at_a_time": self._alone,
             "threads": self._threads.count,
             "threads_source": self._threads.source,
+            "device": self._placement.device,
+            "device_source": self._placement.source,
             "providers": list(self._graph.providers),
             "version": flashrank_lite.__version__,
         }

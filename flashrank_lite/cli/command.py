@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from flashrank_lite import __version__
+from flashrank_lite.cli import bench
 from flashrank_lite.cli.reading import FORMATS, read_passages, read_source
 from flashrank_lite.errors import FlashRankLiteError
 
@@ -80,9 +81,9 @@ def _run(argv: list[str]) -> int:
         # Options may stand between QUERY and FILE, unless "--" says that a query starts with "-".
         parse = command.parse_args if "--" in rest else command.parse_intermixed_args
         arguments = parse(rest)
-        return _rank(arguments) if argv[0] == "rank" else _info(arguments)
+        return {"rank": _rank, "info": _info, "bench": _bench}[argv[0]](arguments)
     parser.parse_args(argv)
-    parser.error("say what to do: rank or info")
+    parser.error("say what to do: rank, info or bench")
 
 
 def _parsers() -> tuple[_Parser, dict[str, _Parser]]:
@@ -134,7 +135,8 @@ def _parsers() -> tuple[_Parser, dict[str, _Parser]]:
         command.add_argument(
             "--threads", metavar="N", type=_positive, help="default: the cores we may use"
         )
-    return parser, {"rank": rank, "info": info}
+    benched = bench.add_parser(commands, _positive)
+    return parser, {"rank": rank, "info": info, "bench": benched}
 
 
 def _positive(value: str) -> int:
@@ -148,11 +150,7 @@ def _positive(value: str) -> int:
 
 
 def _rank(arguments: argparse.Namespace) -> int:
-    if arguments.file is None and sys.stdin is not None and sys.stdin.isatty():
-        raise _UsageError(
-            "no FILE, and standard input is a terminal: "
-            "give a file, pipe passages in, or say - to type them"
-        )
+    _check_source(arguments)
     data, name = read_source(arguments.file)
     passages = read_passages(data, name, arguments.input, arguments.field)
 
@@ -174,6 +172,19 @@ def _rank(arguments: argparse.Namespace) -> int:
     else:
         rendering.write_json([hit.to_dict() for hit in hits], screen, lines=output == "jsonl")
     return 0
+
+
+def _bench(arguments: argparse.Namespace) -> int:
+    _check_source(arguments)
+    return bench.run(arguments)
+
+
+def _check_source(arguments: argparse.Namespace) -> None:
+    if arguments.file is None and sys.stdin is not None and sys.stdin.isatty():
+        raise _UsageError(
+            "no FILE, and standard input is a terminal: "
+            "give a file, pipe passages in, or say - to type them"
+        )
 
 
 def _info(arguments: argparse.Namespace) -> int:
