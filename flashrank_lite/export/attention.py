@@ -8,16 +8,14 @@ relative positions) is left as it is.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import onnx
-import onnxruntime
 from numpy.typing import NDArray
-from onnx import TensorProto, helper
 
-Feeds = Mapping[str, NDArray[np.int64]]
+from flashrank_lite.export.nodes import Feeds, watch
 
 MASKED = -1e3  # what an additive mask holds where it masks, at the most
 
@@ -79,7 +77,7 @@ def find_attention(model: onnx.ModelProto, feeds: Sequence[Feeds]) -> list[Atten
         return []
     feed = _with_padding(feeds[0])
     names = sorted({name for shape in found for name in (shape.bias, shape.softmax)})
-    values = run_to(model, names, feed)
+    values = watch(model, names)(feed)
     out = []
     for shape in found:
         bias, weights = values[shape.bias], values[shape.softmax]
@@ -92,40 +90,6 @@ def find_attention(model: onnx.ModelProto, feeds: Sequence[Feeds]) -> list[Atten
                 )
             )
     return out
-
-
-def run_to(
-    model: onnx.ModelProto, names: Iterable[str], feed: Feeds
-) -> dict[str, NDArray[np.float32]]:
-    """Values of tensors inside the graph on one batch."""
-    return watch(model, list(names))(feed)
-
-
-def watch(
-    model: onnx.ModelProto, names: list[str]
-) -> Callable[[Feeds], dict[str, NDArray[np.float32]]]:
-    """A function from a batch to the values of the tensors ``names`` inside the graph."""
-    watched = onnx.ModelProto()
-    watched.CopyFrom(model)
-    known = {output.name for output in watched.graph.output}
-    watched.graph.output.extend(
-        helper.make_tensor_value_info(name, TensorProto.FLOAT, None)
-        for name in names
-        if name not in known
-    )
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(
-        watched.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
-    declared = {entry.name for entry in session.get_inputs()}
-
-    def run(feed: Feeds) -> dict[str, NDArray[np.float32]]:
-        values = session.run(names, {k: v for k, v in feed.items() if k in declared})
-        return dict(zip(names, values, strict=True))
-
-    return run
 
 
 class _Finder:

@@ -21,8 +21,8 @@ from flashrank_lite.encoding import JOINED_INPUTS, PairEncoder, pad
 from flashrank_lite.errors import InvalidInput
 from flashrank_lite.evaluation import CandidateList
 from flashrank_lite.export import fidelity
-from flashrank_lite.export.attention import Feeds
 from flashrank_lite.export.int8 import quantise_products
+from flashrank_lite.export.nodes import Feeds
 from flashrank_lite.export.tables import quantise_tables
 from flashrank_lite.export.torch_graph import to_onnx
 from flashrank_lite.models.manifest import FORMAT, MANIFEST, TOKENIZER

@@ -39,6 +39,7 @@ def read_checkpoint(folder: Path, *, max_length: int | None = None) -> Source:
             config=config,
             local_files_only=True,
             attn_implementation="eager",
+            dtype=torch.float32,  # many checkpoints are stored in fp16
             output_loading_info=True,
         )
     except (OSError, ValueError) as error:

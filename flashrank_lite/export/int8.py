@@ -12,8 +12,7 @@ and saturate; with |weight| ≤ 64 they cannot (255 × 64 × 2 < 32768): one fil
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -22,25 +21,14 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from flashrank_lite.errors import InvalidModel
-from flashrank_lite.export.attention import Attention, Feeds, find_attention, watch
+from flashrank_lite.export.attention import Attention, find_attention
+from flashrank_lite.export.calibration import Product, Rounded, calibrate
+from flashrank_lite.export.nodes import Feeds, drop_unused
 
-WEIGHT_MAX = 64
 SMALLEST_SIDE = 64  # smaller matrices (a classifier's) stay fp32: they cost nothing and decide most
 # Added to the scores of padding before the softmax. exp(-60) is 9e-27, and still a normal number:
 # with -10,000 the softmax met denormal ones and took 51 ms where it now takes 28.
 MASK = -60.0
-SAMPLES = 200_000  # values kept of each activation
-# Shares of the observed range tried for the least squared error: the rare extremes are clipped
-# when that makes everything else finer.
-CLIPS = tuple(np.geomspace(1.0, 0.25, 25))
-
-
-@dataclass(frozen=True)
-class Scale:
-    """Affine uint8 quantisation of one activation: real = scale * (stored - zero_point)."""
-
-    scale: float
-    zero_point: int
 
 
 def quantise_products(model: onnx.ModelProto, batches: Iterable[Feeds]) -> onnx.ModelProto:
@@ -68,9 +56,13 @@ def quantise_products(model: onnx.ModelProto, batches: Iterable[Feeds]) -> onnx.
     }
     if not products and not attentions:
         raise InvalidModel("the graph has no matrix product with a constant: nothing to quantise")
-    sources = {node.input[0] for node in graph.node if node.name in products}
-    sources |= {found.source for found in attentions.values()}
-    writer = _Writer(graph, calibrate(model, sorted(sources), feeds))
+    plan = [Product(n.input[0], (n.input[1],)) for n in graph.node if n.name in products]
+    plan += [
+        Product(found.source, tuple(p.weight for p in found.projections))
+        for found in attentions.values()
+    ]
+    rounded = calibrate(model, plan, list(attentions.values()), feeds)
+    writer = _Writer(graph, rounded)
     for node in list(graph.node):
         if node.name in attentions:
             writer.attention(attentions[node.name])
@@ -80,55 +72,18 @@ def quantise_products(model: onnx.ModelProto, batches: Iterable[Feeds]) -> onnx.
             writer.keep(node)
     del graph.node[:]
     graph.node.extend(writer.nodes)
-    _approximate_gelu(graph, sources)
+    _approximate_gelu(graph, {product.source for product in plan})
     drop_unused(graph)
     return model
-
-
-def calibrate(model: onnx.ModelProto, names: list[str], feeds: Sequence[Feeds]) -> dict[str, Scale]:
-    """The uint8 scale with the least squared error for each tensor ``names``.
-
-    Padded positions do not count: they never reach a score.
-    """
-    run = watch(model, names)
-    rng = np.random.default_rng(0)
-    samples: dict[str, list[NDArray[np.float32]]] = {name: [] for name in names}
-    extremes = {name: [0.0, 0.0] for name in names}
-    share = max(1, SAMPLES // max(1, len(feeds)))
-    for feed in feeds:
-        masks = [value.astype(bool) for key, value in feed.items() if key.endswith("_mask")]
-        for name, value in run(feed).items():
-            real = next((mask for mask in masks if mask.shape == value.shape[:2]), ...)
-            values = value[real].ravel()
-            low, high = extremes[name]
-            extremes[name] = [min(low, float(values.min())), max(high, float(values.max()))]
-            chosen = rng.integers(len(values), size=min(share, len(values)))
-            samples[name].append(values[chosen])
-    return {name: _best_scale(np.concatenate(samples[name]), *extremes[name]) for name in names}
-
-
-def drop_unused(graph: onnx.GraphProto) -> None:
-    """Remove the nodes and the initializers that nothing reads."""
-    wanted = {output.name for output in graph.output}
-    kept: list[onnx.NodeProto] = []
-    for node in reversed(graph.node):  # they stand in the order of computation
-        if wanted.intersection(node.output):
-            kept.append(node)
-            wanted.update(node.input)
-    del graph.node[:]
-    graph.node.extend(reversed(kept))
-    constants = [tensor for tensor in graph.initializer if tensor.name in wanted]
-    del graph.initializer[:]
-    graph.initializer.extend(constants)
 
 
 class _Writer:
     """Writes the nodes of the int8 graph, in the order of the fp32 one."""
 
-    def __init__(self, graph: onnx.GraphProto, scales: Mapping[str, Scale]) -> None:
+    def __init__(self, graph: onnx.GraphProto, rounded: Mapping[str, Rounded]) -> None:
         self.nodes: list[onnx.NodeProto] = []
         self._graph = graph
-        self._scales = scales
+        self._rounded = rounded
         self._constants = {tensor.name: tensor for tensor in graph.initializer}
         self._done: set[str] = set()
         self._readers: dict[str, list[onnx.NodeProto]] = {}
@@ -146,18 +101,19 @@ class _Writer:
         """A product with a constant, and the bias that is added to it alone."""
         source, weight, output = node.input[0], node.input[1], node.output[0]
         self._quantise(source)
-        if self._first(f"{weight}_s8"):
-            columns = numpy_helper.to_array(self._constants[weight])
-            self._add_weight(weight, columns, np.zeros(columns.shape[1], np.int8))
         inputs = [f"{source}_u8", f"{weight}_s8", f"{source}_scale", f"{weight}_scale"]
-        inputs += [f"{source}_zero", f"{weight}_zero"]
+        inputs += [f"{source}_zero", f"{weight}_zero", f"{weight}_bias"]
+        bias = ""
         readers = self._readers.get(output, [])
         if len(readers) == 1 and readers[0].op_type == "Add":
             bias = next((name for name in readers[0].input if name != output), "")
             if bias in self._constants and len(self._constants[bias].dims) == 1:
-                inputs.append(bias)
                 output = readers[0].output[0]
                 self._merged.add(readers[0].name)
+            else:
+                bias = ""
+        if self._first(f"{weight}_s8"):
+            self._add_matrix(weight, source, (weight,), self._value(bias, weight))
         self._node("MatMulIntegerToFloat", inputs, output, f"{node.name}_int8")
 
     def attention(self, found: Attention) -> None:
@@ -167,7 +123,12 @@ class _Writer:
         # Named after the weights: two streams of text may go through one layer.
         name = f"{found.projections[0].weight}_attention"
         if self._first(f"{name}_s8"):
-            self._add_projections(name, found)
+            biases = [self._value(p.bias, p.weight) for p in found.projections]
+            reader = self._rounded.get(found.output)
+            if reader is not None and reader.folded:
+                biases[2] = biases[2] / reader.divisors
+            weights = tuple(p.weight for p in found.projections)
+            self._add_matrix(name, source, weights, np.concatenate(biases), columnwise=False)
         mask = f"{found.mask}_int32"
         if self._first(mask):
             self.nodes.append(
@@ -182,36 +143,44 @@ class _Writer:
             mask_filter_value=MASK,
         )
 
-    def _add_projections(self, name: str, found: Attention) -> None:
-        weights = [numpy_helper.to_array(self._constants[p.weight]) for p in found.projections]
-        biases = [
-            np.zeros(weight.shape[1], np.float32)
-            if projection.bias is None
-            else numpy_helper.to_array(self._constants[projection.bias])
-            for projection, weight in zip(found.projections, weights, strict=True)
-        ]
-        self._add_weight(name, np.concatenate(weights, 1), np.array(0, np.int8))
-        self._add(f"{name}_bias", np.concatenate(biases))
-
     def _quantise(self, name: str) -> None:
         if not self._first(f"{name}_u8"):
             return
-        scale = self._scales[name]
+        rounded = self._rounded[name]
+        scale, smooth = rounded.scales[name], name
+        if not rounded.folded:
+            smooth = f"{name}_smooth"
+            self._add(f"{name}_factors", (1 / rounded.divisors).astype(np.float32))
+            self.nodes.append(
+                helper.make_node("Mul", [name, f"{name}_factors"], [smooth], name=smooth)
+            )
         self._add(f"{name}_scale", np.array(scale.scale, np.float32))
         self._add(f"{name}_zero", np.array(scale.zero_point, np.uint8))
-        inputs = [name, f"{name}_scale", f"{name}_zero"]
+        inputs = [smooth, f"{name}_scale", f"{name}_zero"]
         self.nodes.append(
             helper.make_node("QuantizeLinear", inputs, [f"{name}_u8"], name=f"{name}_quantise")
         )
 
-    def _add_weight(
-        self, name: str, weight: NDArray[np.float32], zero_point: NDArray[np.int8]
+    def _add_matrix(
+        self,
+        name: str,
+        source: str,
+        weights: tuple[str, ...],
+        bias: NDArray[np.float32],
+        *,
+        columnwise: bool = True,
     ) -> None:
-        scale = np.maximum(np.abs(weight).max(0), 1e-8) / WEIGHT_MAX
-        stored = np.clip(np.rint(weight / scale), -WEIGHT_MAX, WEIGHT_MAX).astype(np.int8)
-        self._add(f"{name}_s8", stored)
-        self._add(f"{name}_scale", scale.astype(np.float32))
-        self._add(f"{name}_zero", zero_point)
+        """``columnwise``: whether the operator wants one zero point a column, or one for all."""
+        matrix = self._rounded[source].matrices[weights]
+        self._add(f"{name}_s8", matrix.stored)
+        self._add(f"{name}_scale", matrix.scale)
+        self._add(f"{name}_zero", np.zeros(len(bias) if columnwise else (), np.int8))
+        self._add(f"{name}_bias", bias + matrix.bias)
+
+    def _value(self, bias: str | None, weight: str) -> NDArray[np.float32]:
+        if bias:
+            return numpy_helper.to_array(self._constants[bias])
+        return np.zeros(self._constants[weight].dims[1], np.float32)
 
     def _add(self, name: str, value: NDArray[Any]) -> None:
         self._graph.initializer.append(numpy_helper.from_array(value, name))
@@ -244,16 +213,3 @@ def _is_product(node: onnx.NodeProto, constants: Mapping[str, onnx.TensorProto])
         return False
     dims = constants[node.input[1]].dims
     return len(dims) == 2 and min(dims) >= SMALLEST_SIDE
-
-
-def _best_scale(values: NDArray[np.float32], low: float, high: float) -> Scale:
-    best, least = Scale(1.0, 0), np.inf
-    for clip in CLIPS:
-        bottom, top = low * clip, high * clip
-        scale = max(top - bottom, 1e-8) / 255
-        zero = int(np.clip(round(-bottom / scale), 0, 255))
-        restored = (np.clip(np.rint(values / scale) + zero, 0, 255) - zero) * scale
-        error = float(np.square(restored - values).mean())
-        if error < least:
-            best, least = Scale(scale, zero), error
-    return best

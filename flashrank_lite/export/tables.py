@@ -14,7 +14,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from flashrank_lite.export.int8 import drop_unused
+from flashrank_lite.export.nodes import drop_unused
 
 BLOCK = 64
 SMALLEST_ROWS = 128  # smaller tables are not worth it

@@ -39,10 +39,8 @@ def calibrate(model: NanoRanker, corpus: Corpus, candidates: Candidates) -> dict
     slope, offset = _fit(np.concatenate(logits), np.concatenate(labels))
     head = model.head
     with torch.no_grad():
-        for layer in (head.linear, head.mix[-1]):
-            layer.weight.mul_(slope)
-            layer.bias.mul_(slope)
-        head.linear.bias.add_(offset)
+        head.linear.weight.mul_(slope)
+        head.linear.bias.mul_(slope).add_(offset)
     return {"slope": slope, "offset": offset, "dev_mrr@10": float(np.mean(reciprocal))}
 
 

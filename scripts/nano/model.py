@@ -107,21 +107,23 @@ class _Layer(nn.Module):
 
 
 class _Head(nn.Module):
-    """Term-weighted MaxSim, cosine of the means, exact matches; then a small network."""
+    """Term-weighted MaxSim, cosine of the means and share of exact matches, in a weighted sum.
 
-    FEATURES = 5
+    A small network over these was worse where it had not been trained: nDCG@10 0.636 instead of
+    0.644 on TREC DL 2019 with the same layers. So is more weight on exact matches: the candidates
+    of a lexical first stage all have them.
+    """
+
+    FEATURES = 3
 
     def __init__(self, hidden: int) -> None:
         super().__init__()
         self.weigh = nn.Linear(2 * hidden, 2)  # of a query token: for similarity, for exact match
-        self.token = nn.Sequential(nn.Linear(3, 16), nn.GELU(), nn.Linear(16, 1))
-        self.mix = nn.Sequential(nn.Linear(self.FEATURES, 32), nn.GELU(), nn.Linear(32, 1))
         self.linear = nn.Linear(self.FEATURES, 1)
-        for layer in (self.weigh, self.token[-1], self.mix[-1]):
-            nn.init.zeros_(layer.weight)
-            nn.init.zeros_(layer.bias)
+        nn.init.zeros_(self.weigh.weight)
+        nn.init.zeros_(self.weigh.bias)
         with torch.no_grad():
-            self.linear.weight.copy_(torch.tensor([[10.0, 8.0, 2.0, 1.0, 0.0]]))
+            self.linear.weight.copy_(torch.tensor([[10.0, 5.0, 0.5]]))
             self.linear.bias.fill_(-10.0)
 
     def compare(self, queries: Side, passages: Side) -> Tensor:
@@ -148,7 +150,7 @@ class _Head(nn.Module):
 
     def logit(self, features: Tensor) -> Tensor:
         """Features (..., FEATURES) → logits (...)."""
-        return (self.linear(features) + self.mix(features)).squeeze(-1)
+        return self.linear(features).squeeze(-1)
 
     def term_weights(self, first: Tensor, last: Tensor, ids: Tensor, query: Tensor) -> Tensor:
         """Weight of each query token for similarity and for exact match: (n, tokens, 2), sums 1."""
@@ -163,20 +165,9 @@ class _Head(nn.Module):
         self, similar: Tensor, equal: Tensor, passage: Tensor, weights: Tensor, cosine: Tensor
     ) -> Tensor:
         best = similar.masked_fill(~passage, -1.0).amax(-1)
-        count = (equal & passage).sum(-1).to(best.dtype)
-        found, saturated = count.clamp(max=1.0), count / (count + 1.0)
-        token = best + self.token(torch.stack([best, found, saturated], -1)).squeeze(-1)
-        length = torch.log1p(passage.sum(-1).to(best.dtype).squeeze(-1)) / 5.0
-        return torch.stack(
-            [
-                (token * weights[..., 0]).sum(-1),
-                cosine,
-                (found * weights[..., 1]).sum(-1),
-                (saturated * weights[..., 1]).sum(-1),
-                length.expand_as(cosine),
-            ],
-            -1,
-        )
+        found = (equal & passage).any(-1).to(best.dtype)
+        maxsim, matches = (best * weights[..., 0]).sum(-1), (found * weights[..., 1]).sum(-1)
+        return torch.stack([maxsim, cosine, matches], -1)
 
 
 @dataclass(frozen=True)

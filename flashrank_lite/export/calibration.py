@@ -1,0 +1,143 @@
+"""Which products of a graph are rounded together, and on which activations."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import numpy_helper
+
+from flashrank_lite.export.attention import Attention
+from flashrank_lite.export.nodes import Feeds, watch
+from flashrank_lite.export.rounding import (
+    Matrix,
+    Scale,
+    activation_scale,
+    round_matrix,
+    smoothing,
+)
+
+ROWS = 3072  # of each activation that the rounding is fitted on
+
+
+@dataclass(frozen=True)
+class Product:
+    """Activations times constant matrices that stand side by side."""
+
+    source: str
+    weights: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Rounded:
+    """What the products of one group come to.
+
+    Attributes:
+        divisors: of the columns of the sources, (inner,).
+        folded: whether whatever gives the sources has divided them already.
+        scales: of each source.
+        matrices: of each product, by its weights.
+    """
+
+    divisors: NDArray[np.float32]
+    folded: bool
+    scales: Mapping[str, Scale]
+    matrices: Mapping[tuple[str, ...], Matrix]
+
+
+def calibrate(
+    model: onnx.ModelProto,
+    plan: Sequence[Product],
+    attentions: Sequence[Attention],
+    feeds: Sequence[Feeds],
+) -> dict[str, Rounded]:
+    """Round the products ``plan`` of the graph; the answer for a source is that of its group.
+
+    Args:
+        model: the fp32 graph.
+        plan: all products that shall be rounded.
+        attentions: of these, the ones that are part of attention.
+        feeds: batches of real text.
+    """
+    graph = model.graph
+    rows = sample(model, sorted({product.source for product in plan}), feeds)
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    matrix = {
+        name: numpy_helper.to_array(constants[name])
+        for name in {name for product in plan for name in product.weights}
+    }
+    groups = _groups(plan)
+    giver = {found.output: found.projections[2].weight for found in attentions}
+    readers: dict[str, int] = {}
+    for node in graph.node:
+        for name in node.input:
+            readers[name] = readers.get(name, 0) + 1
+    divisors, folded = [], []
+    for group in groups:
+        sources = sorted({product.source for product in group})
+        divisors.append(smoothing([rows[s] for s in sources]))
+        # The columns of attention's result are those of its values: they are divided there.
+        values = {giver.get(s) for s in sources}
+        whole = {found.output for found in attentions if found.projections[2].weight in values}
+        folded.append(whole == {*sources} and all(readers[s] == 1 for s in sources))
+        if folded[-1]:
+            for name in {giver[s] for s in sources}:
+                matrix[name] = matrix[name] / divisors[-1]
+    out: dict[str, Rounded] = {}
+    for group, by, done in zip(groups, divisors, folded, strict=True):
+        smooth = {product.source: rows[product.source] / by for product in group}
+        wide = {
+            product.weights: np.concatenate([matrix[n] for n in product.weights], 1) * by[:, None]
+            for product in group
+        }
+        scales = {
+            name: activation_scale(found, list(wide.values())) for name, found in smooth.items()
+        }
+        matrices = {}
+        for weights, weight in wide.items():
+            fed = sorted({p.source for p in group if p.weights == weights})
+            exact = np.concatenate([smooth[name] for name in fed])
+            coarse = np.concatenate([scales[name].rounded(smooth[name]) for name in fed])
+            matrices[weights] = round_matrix(weight, exact, coarse)
+        out |= dict.fromkeys(scales, Rounded(by, done, scales, matrices))
+    return out
+
+
+def sample(
+    model: onnx.ModelProto, names: list[str], feeds: Sequence[Feeds]
+) -> dict[str, NDArray[np.float32]]:
+    """Rows, (at most ``ROWS``, width), that each tensor ``names`` holds on real text.
+
+    Padded positions do not count: they never reach a score.
+    """
+    run = watch(model, names)
+    rng = np.random.default_rng(0)
+    found: dict[str, list[NDArray[np.float32]]] = {name: [] for name in names}
+    for feed in feeds:
+        masks = [value.astype(bool) for key, value in feed.items() if key.endswith("_mask")]
+        for name, value in run(feed).items():
+            real = next((mask for mask in masks if mask.shape == value.shape[:2]), ...)
+            rows = value[real].reshape(-1, value.shape[-1])
+            few = max(1, 4 * ROWS // len(feeds))
+            found[name].append(rng.permutation(rows)[:few])
+    return {
+        name: rng.permutation(np.concatenate(rows))[:ROWS].astype(np.float32)
+        for name, rows in found.items()
+    }
+
+
+def _groups(plan: Sequence[Product]) -> list[list[Product]]:
+    """Products that share a source or a matrix, and so must share the divisors."""
+    groups: list[list[Product]] = []
+    for product in plan:
+        near = [
+            group
+            for group in groups
+            if any(p.source == product.source or {*p.weights} & {*product.weights} for p in group)
+        ]
+        groups = [group for group in groups if group not in near]
+        groups.append([*(p for group in near for p in group), product])
+    return groups
