@@ -35,7 +35,7 @@ def floor(bench: Bench, shape: str, rounds: int) -> list[Record]:
     """
     records: list[Record] = []
     for engine in ENGINES:
-        if engine.name in FLOOR_ENGINES:
+        if engine.name in FLOOR_ENGINES and bench.takes(engine):
             record: Record = {"engine": engine.name}
             try:
                 record |= _floor(bench, engine, shape, rounds)
@@ -125,7 +125,7 @@ def functions(environments: Environments, all_cores: list[int], rounds: int) -> 
         records.append(record)
         try:
             for _ in range(max(1, rounds)):
-                with limited(limit) as join:
+                with limited(limit) as (join, _):
                     _function(environments.python("flashrank-lite"), all_cores, join, record)
         except (WorkerFailed, OSError) as error:
             record["failed"] = str(error)
@@ -147,8 +147,8 @@ def _function(python: Path, cores: list[int], join: Callable[[], None], record: 
 
 
 @contextmanager
-def limited(limit: Limit) -> Iterator[Callable[[], None]]:
-    """A control group with these limits; yields what a child calls to be in it.
+def limited(limit: Limit) -> Iterator[tuple[Callable[[], None], list[Path]]]:
+    """Control groups with these limits; yields what a child calls to be in them, and the groups.
 
     Raises:
         OSError: control groups cannot be made here; it takes root and a writable /sys/fs/cgroup.
@@ -176,7 +176,7 @@ def limited(limit: Limit) -> Iterator[Callable[[], None]]:
             for group in made:
                 (group / "cgroup.procs").write_text(str(os.getpid()), encoding="ascii")
 
-        yield join
+        yield join, made
     finally:
         for group in made:
             _remove(group)

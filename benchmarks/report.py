@@ -41,7 +41,7 @@ def write_report(
         except NotInstalled as error:
             print(f"no charts: {error}", file=sys.stderr)
             return 1
-        command = [python, "-m", "benchmarks.chart", str(results), str(out.parent)]
+        command = [str(python), "-m", "benchmarks.chart", str(results), str(out.parent)]
         subprocess.run(command, check=True, cwd=PROJECT)
     return 0
 
@@ -267,8 +267,10 @@ def _function_rows(records: list[Record]) -> Iterator[Row]:
 
 
 def _versions(records: list[Record]) -> str:
-    told = ("flashrank-lite", "FlashRank", "fastembed", "sentence-transformers", "optimum-onnx")
-    told += ("transformers", "torch", "openvino", "onnxruntime", "tokenizers", "numpy")
+    told = (
+        *("flashrank-lite", "FlashRank", "fastembed", "sentence-transformers", "optimum-onnx"),
+        *("transformers", "torch", "openvino", "onnxruntime", "tokenizers", "numpy"),
+    )
     lines = [
         f"- {record['environment']}: "
         + ", ".join(f"{n} {v}" for n, v in record["versions"].items() if n in told)

@@ -15,7 +15,7 @@ from flashrank_lite.models.sources import bundled_folder
 ROOT = Path(__file__).parents[1]
 sys.path.append(str(ROOT))  # the harness is not part of the package
 
-from benchmarks import cells  # noqa: E402
+from benchmarks import cells, extras  # noqa: E402
 from benchmarks.engines import ENGINES, NANO, OURS, RATIOS, REFERENCE, Engine  # noqa: E402
 from benchmarks.environments import Environments  # noqa: E402
 from benchmarks.measure import Bench, _compare  # noqa: E402
@@ -132,6 +132,37 @@ def test_one_engine_that_fails_does_not_stop_the_others(bench):
     assert "failed" not in good
     assert bad["ms"] == []
     assert "KeyError" in bad["failed"]
+
+
+def test_a_list_that_could_fill_the_memory_is_run_one_by_one(bench, monkeypatch):
+    monkeypatch.setattr(cells, "HEAVY_TOKENS", 1)
+    cell = cells.Cell("none", "short", 2, 1, 1, (nano(), nano("broken", "no such kind")))
+    assert cell.heavy
+    good, bad = bench.cell(cell)
+    assert len(good["ms"]) == len(good["peak_mb"]) == 2  # a process each
+    assert "KeyError" in bad["failed"]
+
+
+def test_the_floor_is_under_the_whole(bench):
+    bench.takes = lambda engine: engine.name == NANO
+    [record] = extras.floor(bench, "none", 1)
+    floor = record["products_ms"] + record["fused_attention_ms"]
+    assert 0 < record["products_ms"] <= floor <= sum(record["operators_ms"].values())
+
+
+def test_a_worker_under_limits_has_them_and_leaves_no_group_behind(bench):
+    limit = extras.Limit(700)
+    try:
+        with extras.limited(limit) as (join, groups):
+            assert all(group.exists() for group in groups)
+            with Worker(Path(sys.executable), bench.cores, join) as worker:
+                worker.ask("memory")
+                here = Path(f"/proc/{worker._process.pid}/cgroup").read_text()
+    except OSError as error:
+        pytest.skip(f"control groups cannot be made here: {error}")
+    assert all(f"/{group.name}" in here for group in groups)
+    assert not any(group.exists() for group in groups)
+    assert limit.cores == pytest.approx(0.396, abs=0.001)
 
 
 def test_a_cold_start_is_split_into_parts_that_make_the_whole(bench):

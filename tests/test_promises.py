@@ -95,7 +95,7 @@ def test_a_score_does_not_depend_on_the_number_of_threads(
     alone: dict[str, float], threads: int
 ) -> None:
     with Ranker(threads=threads, batch_tokens=100 * threads) as ranker:
-        np.testing.assert_allclose(ranker.score(QUERY, alone), [*alone.values()], atol=BOUND)
+        np.testing.assert_allclose(ranker.score(QUERY, [*alone]), [*alone.values()], atol=BOUND)
 
 
 # 3. Bounded memory
@@ -139,10 +139,10 @@ def resident():
 words = "an adult flea lives for about a hundred days when it has a host to feed on".split()
 lengths = random.Random(0)
 after = {}
-with Ranker(max_length=128, threads=1) as ranker:
+with Ranker(max_length=64, threads=1) as ranker:
     for call in range(1, 1001):
-        passages = [" ".join(lengths.choices(words, k=lengths.randint(1, 120)))
-                    for _ in range(lengths.choice((1, 1, 1, 2, 5)))]
+        passages = [" ".join(lengths.choices(words, k=lengths.randint(1, 60)))
+                    for _ in range(lengths.choice((1, 1, 1, 4)))]
         ranker.rank(" ".join(lengths.choices(words, k=lengths.randint(1, 9))), passages)
         if call in (100, 1000):
             after[call] = resident()
@@ -153,7 +153,7 @@ print(after[1000] - after[100])
 @linux
 def test_a_thousand_calls_of_varying_lengths_keep_no_memory(run_python: RunPython) -> None:
     # what one call could keep of its arrays at worst, 900 times over, would be hundreds of MB
-    assert float(run_python(CALLS)) < 16
+    assert float(run_python(CALLS)) < 8
 
 
 # 4. JSON-clean

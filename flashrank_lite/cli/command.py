@@ -86,7 +86,7 @@ def _run(argv: list[str]) -> int:
     parser.error("say what to do: rank, info or bench")
 
 
-def _parsers() -> tuple[_Parser, dict[str, _Parser]]:
+def _parsers() -> tuple[_Parser, dict[str, argparse.ArgumentParser]]:
     parser = _Parser(
         prog=PROGRAM,
         description="Rank passages for a query with a small cross-encoder, on the CPU.",
