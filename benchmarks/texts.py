@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
-from flashrank_lite.models.sources import locate
+from flashrank_lite.models.sources import bundled_folder
 
 EXAMPLES = Path(__file__).parent.parent / "examples" / "questions.jsonl"
 MEAN_TOKENS = 89
@@ -21,7 +21,7 @@ def example_query() -> str:
 
 def web_passages(count: int) -> list[str]:
     """``count`` stretches of real text, 33 to 174 tokens, 89 on average, none equal to another."""
-    tokenizer = Tokenizer.from_file(str(locate(None) / "tokenizer.json"))
+    tokenizer = Tokenizer.from_file(str(bundled_folder() / "tokenizer.json"))
     tokenizer.no_truncation()
     text = " ".join(p["text"] for row in _rows() for p in row["passages"])
     encoding = tokenizer.encode(text, add_special_tokens=False)
