@@ -272,8 +272,8 @@ class Ranker:
             "folder": str(source.folder.resolve()),
             "hub": source.model,
         }[source.source]
-        chosen = {"model": model, "revision": source.revision, "file": source.file}
-        return _load, ({**self._arguments, **chosen},)
+        found = {"model": model, "revision": source.revision, "token": None}
+        return _load, ({**self._arguments, **found},)
 
     def _hits(
         self, read: list[Passage], logits: Floats, truncated: NDArray[np.bool_], top_k: int | None

@@ -77,7 +77,7 @@ def choose(files: Iterable[str], where: str, processor: Processor = instruction_
 
     Args:
         files: paths inside it, with forward slashes; other files are passed over.
-        where: what to call it in errors.
+        where: what to call it in errors: the folder or the repository.
         processor: tells the processor's instruction sets.
 
     Raises:
@@ -103,7 +103,7 @@ def choose(files: Iterable[str], where: str, processor: Processor = instruction_
         )
     raise InvalidModel(
         f"{where} has no *.onnx file, at the top or under onnx/: export the model to ONNX with "
-        "`flashrank-lite export MODEL OUT` and load the folder OUT"
+        f"`flashrank-lite export {where} OUT` and load the folder OUT"
     )
 
 
