@@ -1,8 +1,8 @@
 """Whether a text is in a script that a model's languages are not written in.
 
-An English model gives every text a score, and on Japanese the order that comes out can be worse than
-the order that went in (felladrin/MiniSearch#2312). The user is told, once for each ranker: a logger,
-because it is about data that comes while a program runs, not about its code.
+An English model gives every text a score, and on Japanese the order that comes out can be worse
+than the order that went in (felladrin/MiniSearch#2312). The user is told, once for each ranker: by
+a logger, because it is about data that comes while a program runs, not about its code.
 """
 
 import logging
@@ -35,9 +35,9 @@ class ScriptWatch:
             if not text.isascii() and is_in_another_script(text):
                 self._on = False
                 logger.warning(
-                    "the model %r is for English, and it was given text in another script (%r): its "
-                    "order may be worse than none; `flashrank-lite models list` shows models for "
-                    "other languages",
+                    "the model %r is for English, and it was given text in another script (%r): "
+                    "its order may be worse than none; `flashrank-lite models list` shows models "
+                    "for other languages",
                     self._model,
                     text[:40],
                 )

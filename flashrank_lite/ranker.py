@@ -97,13 +97,13 @@ class Ranker:
         self._encoder = PairEncoder(self._folder / TOKENIZER, length)
         padding = manifest.padding
         self._pad_id = self._encoder.token_id(padding) or 0 if isinstance(padding, str) else padding
-        file = self._folder / manifest.variant.file
-        self._graph = Graph(file, self._threads.count, providers)
+        graph_file = self._folder / manifest.variant.file
+        self._graph = Graph(graph_file, self._threads.count, providers)
         head = Head(manifest.head, manifest.relevant)
         self._output, self._head = choose_output(self._graph.outputs, head)
         stated = manifest.variant.batch_invariant
         # a manifest may say that a graph mixes rows, but not deny it of one that is seen to
-        self._invariant = not is_dynamic_int8(file) and stated is not False
+        self._invariant = not is_dynamic_int8(graph_file) and stated is not False
         # without a mask padding would be read as text
         self._alone = not self._invariant or "attention_mask" not in self._graph.inputs
         logger.debug("ranker of %s, %s", self._folder, manifest.variant.file)

@@ -1,8 +1,9 @@
 """A Hugging Face Hub on the loopback interface: what the real huggingface_hub client talks to.
 
-It speaks the endpoints that the client calls to list and download: /api/models/NAME/revision/REV with
-checksums, /NAME/resolve/REV/FILE with the headers of a commit and an ETag, a redirect to another path
-for files in LFS, byte ranges, tokens, private and gated repositories; and it fails on request.
+It speaks the endpoints that the client calls to list and download: /api/models/NAME/revision/REV
+with checksums, /NAME/resolve/REV/FILE with the headers of a commit and an ETag, a redirect to
+another host for files in LFS, byte ranges, tokens, private and gated repositories; and it fails on
+request.
 """
 
 import contextlib
@@ -82,7 +83,9 @@ class LoopbackHub:
 
     def bodies(self, name: str) -> list[str]:
         """Files of which content was sent, in the order of the requests."""
-        paths = [path for method, path, status in self.log if method == "GET" and status in (200, 206)]
+        paths = [
+            path for method, path, status in self.log if method == "GET" and status in (200, 206)
+        ]
         content = [path for path in paths if f"/{name}/resolve/" in path or f"/lfs/{name}/" in path]
         return [path.split("/", 6 if "/lfs/" in path else 5)[-1] for path in content]
 

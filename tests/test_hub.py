@@ -195,7 +195,9 @@ def test_a_manifest_that_names_what_is_not_there_is_refused(hub: LoopbackHub) ->
     files = with_manifest(model_files("model.onnx"), "model.onnx")
     hub.add("org/name", {n: c for n, c in files.items() if n != "model.onnx"})
     hub.add("org/other", {n: c for n, c in files.items() if n != "config.json"})
-    with pytest.raises(InvalidModel, match=r"lacks the graphs that its reranker\.json names: model"):
+    with pytest.raises(
+        InvalidModel, match=r"lacks the graphs that its reranker\.json names: model"
+    ):
         Ranker("org/name")
     with pytest.raises(InvalidModel, match=r"lacks config\.json, which its reranker\.json names"):
         Ranker("org/other")
@@ -204,7 +206,7 @@ def test_a_manifest_that_names_what_is_not_there_is_refused(hub: LoopbackHub) ->
 def test_a_manifest_of_a_newer_format_is_refused(hub: LoopbackHub) -> None:
     files = with_manifest(model_files("model.onnx"), "model.onnx", format=2)
     hub.add("org/name", files)
-    with pytest.raises(InvalidModel, match="format 2.*upgrade flashrank-lite"):
+    with pytest.raises(InvalidModel, match=r"format 2.*upgrade flashrank-lite"):
         Ranker("org/name")
 
 
@@ -287,13 +289,11 @@ def test_a_hub_that_is_slow_is_given_up(hub: LoopbackHub, monkeypatch: pytest.Mo
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_ETAG_TIMEOUT", 1)
     hub.add("org/name", model_files())
     hub.fail("/api/", wait=8)
-    with pytest.raises(DownloadFailed, match="Timeout.*try again"):
+    with pytest.raises(DownloadFailed, match=r"Timeout.*try again"):
         Ranker("org/name")
 
 
-def test_a_hub_that_is_not_there_is_said(
-    hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_hub_that_is_not_there_is_said(hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(DownloadFailed, match=r"could not be had from http://127\.0\.0\.1:9"):
         Ranker("org/name")
@@ -436,7 +436,8 @@ def test_a_killed_download_leaves_nothing_that_is_taken_for_whole(
     killed = load(hub, tmp_path / "home", "org/name")
     deadline = time.monotonic() + 200
     while not any("tokenizer.json" in path and s == 200 for _, path, s in hub.log):
-        assert time.monotonic() < deadline and killed.poll() is None, killed.communicate()
+        assert time.monotonic() < deadline
+        assert killed.poll() is None, killed.communicate()
         time.sleep(0.05)
     time.sleep(0.5)
     killed.send_signal(signal.SIGKILL if hasattr(signal, "SIGKILL") else signal.SIGTERM)

@@ -74,7 +74,15 @@ PATHS = [
     "C:\\gone",
     "C:gone",
 ]
-NAMES = ["org/..name", "org--name/x", "org/na--me", "org/.name", "-org/name", "org/na me", "örg/name"]
+NAMES = [
+    "org/..name",
+    "org--name/x",
+    "org/na--me",
+    "org/.name",
+    "-org/name",
+    "org/na me",
+    "örg/name",
+]
 
 
 @pytest.mark.parametrize("wrong", [*PATHS, Path("org/name")])

@@ -101,9 +101,7 @@ class Client:
         """
         with self._explained(commit, file):
             _, api = self._api()
-            path = api.hf_hub_download(
-                self.repository, file, revision=commit, force_download=again
-            )
+            path = api.hf_hub_download(self.repository, file, revision=commit, force_download=again)
         return Path(path)
 
     @contextmanager
@@ -113,7 +111,7 @@ class Client:
         Raises:
             CacheNotWritable: there is no place for the lock file.
         """
-        from huggingface_hub.utils import WeakFileLock
+        from huggingface_hub.utils import WeakFileLock  # type: ignore[attr-defined]
 
         locks = cache_folder() / ".locks" / self.folder.name
         with self._explained("main"):
@@ -184,8 +182,8 @@ def _explain(
         )
     if isinstance(error, errors.OfflineModeIsEnabled):
         return DownloadFailed(
-            f"{file or model} is not in the cache ({cache_folder()}) and HF_HUB_OFFLINE is set: run "
-            f"`flashrank-lite models pull {model}` where the Hub can be reached, or unset it"
+            f"{file or model} is not in the cache ({cache_folder()}) and HF_HUB_OFFLINE is set: "
+            f"run `flashrank-lite models pull {model}` where the Hub can be reached, or unset it"
         )
     if status is None and isinstance(error, OSError):
         number = getattr(error, "errno", None)
@@ -206,9 +204,9 @@ def _explain(
 def not_writable(error: OSError) -> CacheNotWritable:
     """The error for a cache that cannot be written, naming the variable to set."""
     return CacheNotWritable(
-        f"models cannot be put into {cache_folder()} ({os.strerror(error.errno or 0)}): set HF_HOME "
-        "to a folder that can be written, or bake the model into a folder with `flashrank-lite "
-        "models pull NAME --to DIR` and load DIR"
+        f"models cannot be put into {cache_folder()} ({os.strerror(error.errno or 0)}): set "
+        "HF_HOME to a folder that can be written, or bake the model into a folder with "
+        "`flashrank-lite models pull NAME --to DIR` and load DIR"
     )
 
 

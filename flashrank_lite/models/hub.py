@@ -96,6 +96,26 @@ def fetch(
         return found
 
 
+def fetch_file(
+    repository: str, name: str, revision: str | None, token: Token, *, refresh: bool = False
+) -> tuple[Path, Record]:
+    """Find one file of a repository in the cache, or download it. Arguments and errors: `fetch`."""
+    client = Client(repository, token)
+    revision = revision or MAIN
+    records = Records(client.folder, repository)
+    record = None if refresh else records.find(revision)
+    if record is None or not _all_there(client.snapshot(record.commit), record, [name]):
+        with client.lock():
+            record = _newest(client, records, revision, refresh)
+            if name not in record.listing:
+                raise InvalidModel(f"{repository} has no file {name} any more: see its page")
+            record = record.with_files({name: _bring(client, record, name, refresh)})
+            _keep(records, record)
+    folder = client.snapshot(record.commit)
+    record.check_sizes(folder, [name])
+    return folder / name, record
+
+
 def recorded(repository: str, revision: str | None = None) -> Record | None:
     """The record of an earlier download, None if there is none. Nobody is asked."""
     return Records(Client(repository).folder, repository).find(revision or MAIN)
@@ -136,12 +156,7 @@ def _all_there(folder: Path, record: Record, names: list[str]) -> bool:
 def _download(
     client: Client, records: Records, revision: str, file: str | None, refresh: bool
 ) -> Fetched:
-    record = records.find(revision)
-    if record is None or refresh:
-        commit, listing = client.listing(revision)
-        known = records.find(commit)
-        files = known.files if known is not None else {}
-        record = Record(client.repository, revision, commit, listing, files)
+    record = _newest(client, records, revision, refresh)
     folder = client.snapshot(record.commit)
     got: dict[str, Facts] = {}
 
@@ -157,12 +172,25 @@ def _download(
     weights = _weights(folder, choice.file, record.listing)
     bring(weights)
     record = record.with_files(got)
+    _keep(records, record)
+    logger.info("%s at %s, %s", client.repository, record.commit, choice.file)
+    return Fetched(folder, choice, record, (*needed, *weights))
+
+
+def _newest(client: Client, records: Records, revision: str, refresh: bool) -> Record:
+    record = records.find(revision)
+    if record is not None and not refresh:
+        return record
+    commit, listing = client.listing(revision)
+    known = records.find(commit)
+    return Record(client.repository, revision, commit, listing, known.files if known else {})
+
+
+def _keep(records: Records, record: Record) -> None:
     try:
         records.keep(record)
     except OSError as error:
         raise not_writable(error) from error
-    logger.info("%s at %s, %s", client.repository, record.commit, choice.file)
-    return Fetched(folder, choice, record, (*needed, *weights))
 
 
 def _bring(client: Client, record: Record, name: str, check: bool) -> Facts:
@@ -188,8 +216,8 @@ def _plan(record: Record, folder: Path, file: str | None) -> tuple[Choice, list[
     repository, listing = record.repository, record.listing
     if TOKENIZER not in listing:
         raise InvalidModel(
-            f"{repository} has no {TOKENIZER}, the file of a fast tokenizer: export the model, which "
-            f"makes one, with `flashrank-lite export {repository} OUT` and load the folder OUT"
+            f"{repository} has no {TOKENIZER}, the file of a fast tokenizer: export the model, "
+            f"which makes one, with `flashrank-lite export {repository} OUT`, and load OUT"
         )
     needed = [TOKENIZER, *(name for name in _CONFIG if name in listing)]
     if MANIFEST in listing:

@@ -46,7 +46,7 @@ class Variant:
 
     file: str
     precision: str = "unknown"
-    facts: Facts = Facts()
+    facts: Facts = field(default_factory=Facts)
     batch_invariant: bool | None = None
     requires: tuple[str, ...] = ()
     fidelity: Mapping[str, Any] = field(default_factory=dict)

@@ -166,8 +166,9 @@ def vouch(file: Path, listed: Listed, repository: str) -> Facts:
     """
     if not listed.matches(file):
         raise ChecksumMismatch(
-            f"{file} is not the file that the Hub lists for {repository}: the download was damaged, "
-            f"or something between us changed it. Try `flashrank-lite models pull {repository}`"
+            f"{file} is not the file that the Hub lists for {repository}: the download was "
+            "damaged, or something between us changed it. Try `flashrank-lite models pull "
+            f"{repository}`"
         )
     return Facts(file.stat().st_size, listed.sha256 or sha256(file))
 

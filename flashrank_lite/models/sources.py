@@ -43,6 +43,7 @@ class Located:
         repository: "org/name", if it is from the Hub.
         revision: the commit, if it is from the Hub.
         languages: what it understands, where its files do not say it.
+        needed: the files that it takes, as paths inside the folder, if it is from the Hub.
     """
 
     folder: Path
@@ -54,6 +55,7 @@ class Located:
     repository: str | None = None
     revision: str | None = None
     languages: tuple[str, ...] = ()
+    needed: tuple[str, ...] = ()
 
 
 def bundled_folder() -> Path:
@@ -86,14 +88,10 @@ def locate(
             `flashrank_lite.models.hub.fetch`.
     """
     if model is None or model == BUNDLED:
-        folder = _existing(
-            bundled_folder(), "the bundled model is gone: install the package again"
-        )
+        folder = _existing(bundled_folder(), "the bundled model is gone: install the package again")
         return _local(folder, "bundled", revision, file)
     if not isinstance(model, (str, os.PathLike)) or not os.fspath(model):
-        raise InvalidInput(
-            f"model must be None, a name, or the path of a folder, not {model!r}"
-        )
+        raise InvalidInput(f"model must be None, a name, or the path of a folder, not {model!r}")
     path = Path(model).expanduser().absolute()
     if path.is_file():
         raise ModelNotFound(
@@ -127,6 +125,12 @@ def _from_hub(
         )
     if revision is not None and (".." in revision or not _REVISION.fullmatch(revision)):
         raise InvalidInput(f"revision must be a branch, a tag or a commit, not {revision!r}")
+    if entry is not None and entry.archive is not None:
+        from flashrank_lite.models.archive import fetch_archive
+
+        folder, record = fetch_archive(repository, entry.archive, revision, token, refresh=refresh)
+        origin = (repository, record.commit, entry.languages, tuple(record.files))
+        return Located(folder, "hub", file, None, model, entry.name, *origin)
     from flashrank_lite.models import hub
 
     fetched = hub.fetch(repository, revision, file, token, refresh=refresh)
@@ -140,6 +144,7 @@ def _from_hub(
         repository,
         fetched.record.commit,
         entry.languages if entry is not None else (),
+        fetched.needed,
     )
 
 
