@@ -49,9 +49,7 @@ def test_the_names_of_the_peers_are_known_in_any_case(name: str) -> None:
 
 
 def test_no_name_means_two_models() -> None:
-    names = [
-        name.lower() for entry in catalog.entries() for name in {entry.name, *entry.aliases}
-    ]
+    names = [name.lower() for entry in catalog.entries() for name in {entry.name, *entry.aliases}]
     assert len(names) == len(set(names))
 
 

@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from flashrank_lite import InvalidInput
-from flashrank_lite import cpu
+from flashrank_lite import InvalidInput, cpu
 from flashrank_lite.cpu import (
     Threads,
     cgroup_quota,

@@ -7,13 +7,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import PASSAGES, QUERY, ROOT
-from hub_support import TOKEN, LoopbackHub, running
+from hub_support import TOKEN, LoopbackHub, hub
 from toy_models import external_data, model_files, pad_to_lfs, with_manifest
 
 from flashrank_lite import (
@@ -29,24 +28,9 @@ from flashrank_lite import (
 from flashrank_lite.models import variants
 from flashrank_lite.models.sources import locate
 
+__all__ = ["hub"]  # the fixture
+
 NEEDED = {"tokenizer.json", "config.json", "onnx/model.onnx"}
-
-
-@pytest.fixture
-def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LoopbackHub]:
-    """An empty Hub, and a client that knows no other, with an empty cache."""
-    from huggingface_hub import constants
-
-    with running() as hub:
-        monkeypatch.setattr(constants, "ENDPOINT", hub.url)
-        template = hub.url + "/{repo_id}/resolve/{revision}/{filename}"
-        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-        monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
-        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-        for variable in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HTTP_PROXY", "http_proxy"):
-            monkeypatch.delenv(variable, raising=False)
-        yield hub
 
 
 def rank(model: str, **arguments: Any) -> dict[str, Any]:

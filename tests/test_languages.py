@@ -9,7 +9,13 @@ from flashrank_lite.languages import ScriptWatch, is_in_another_script
 
 @pytest.mark.parametrize(
     "text",
-    ["ノミの寿命", "كم يعيش البرغوث؟", "Сколько живут блохи", "벼룩의 수명", "跳蚤 live 的寿命有多长时间"],
+    [
+        "ノミの寿命",
+        "كم يعيش البرغوث؟",
+        "Сколько живут блохи",
+        "벼룩의 수명",
+        "跳蚤 live 的寿命有多长时间",
+    ],
 )
 def test_another_script_is_seen(text: str) -> None:
     assert is_in_another_script(text)
@@ -17,7 +23,15 @@ def test_another_script_is_seen(text: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "123 !?", "naïve café", "Die Lebensdauer beträgt", "việt nam", "the α-decay of 翻", "🦟 🐕"],
+    [
+        "",
+        "123 !?",
+        "naïve café",
+        "Die Lebensdauer beträgt",
+        "việt nam",
+        "the α-decay of 翻",
+        "🦟 🐕",
+    ],
 )
 def test_latin_text_with_accents_and_signs_is_none(text: str) -> None:
     assert not is_in_another_script(text)

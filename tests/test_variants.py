@@ -14,7 +14,9 @@ from flashrank_lite.models.variants import choose
 ALL = [f"onnx/model_{name}.onnx" for name in ("O1", "O2", "O3", "O4")]
 ALL += [f"onnx/model_qint8_{name}.onnx" for name in ("arm64", "avx512", "avx512_vnni")]
 ALL += ["onnx/model.onnx", "onnx/model_quint8_avx2.onnx"]
-XENOVA = [f"onnx/model{name}.onnx" for name in ("", "_fp16", "_int8", "_q4", "_quantized", "_uint8")]
+XENOVA = [
+    f"onnx/model{name}.onnx" for name in ("", "_fp16", "_int8", "_q4", "_quantized", "_uint8")
+]
 
 
 def write(folder: Path, files: dict[str, bytes]) -> Path:
@@ -45,10 +47,7 @@ def write(folder: Path, files: dict[str, bytes]) -> Path:
 def test_the_best_graph_that_the_processor_runs_correctly_is_chosen(
     files: list[str], has: set[str], chosen: str
 ) -> None:
-    found = choose(files, "here", lambda: frozenset(has))
-    assert found.file == chosen
-    if found.reason.endswith(tuple(has)):
-        assert "it has" in found.reason
+    assert choose(files, "here", lambda: frozenset(has)).file == chosen
 
 
 def test_the_reason_says_what_the_processor_has_or_lacks() -> None:
@@ -104,7 +103,9 @@ def test_a_manifest_without_a_variant_for_this_processor_says_what_is_missing(
 ) -> None:
     files = with_manifest(model_files("model_int8.onnx", "model_arm.onnx"), variants=[VNNI, ARM])
     folder = write(tmp_path / "m", files)
-    with pytest.raises(InvalidModel, match=r"no graph for this processor.*needs avx512_vnni or avx"):
+    with pytest.raises(
+        InvalidModel, match=r"no graph for this processor.*needs avx512_vnni or avx"
+    ):
         read_manifest(folder, processor=lambda: frozenset({"avx2"}))
     asked = read_manifest(folder, "model_arm.onnx", processor=lambda: frozenset({"avx2"}))
     assert (asked.variant.precision, asked.variant_reason) == ("int8", "asked for")

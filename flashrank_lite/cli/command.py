@@ -77,7 +77,7 @@ class Commands:
     """The commands below a parser; a group is a command that has commands of its own.
 
     A new command is one function that calls `add` or `group` on what it is given, and one line in
-    `_commands`.
+    `make_commands`.
     """
 
     def __init__(self, parser: _Parser) -> None:
@@ -101,7 +101,7 @@ class Commands:
 
 
 def _run(argv: list[str]) -> int:
-    commands = _commands()
+    commands = make_commands()
     while argv and argv[0] in commands.groups:
         commands, argv = commands.groups[argv[0]], argv[1:]
     if argv and argv[0] in commands.runs:
@@ -114,7 +114,8 @@ def _run(argv: list[str]) -> int:
     commands.parser.error(f"say what to do: {', '.join(names[:-1])} or {names[-1]}")
 
 
-def _commands() -> Commands:
+def make_commands() -> Commands:
+    """Every command there is."""
     parser = _Parser(
         prog=PROGRAM,
         description="Rank passages for a query with a small cross-encoder, on the CPU.",
