@@ -29,15 +29,15 @@ on all alike: trust the ratios more than the milliseconds.
 """
 
 
-def add_parser(commands: Any, positive: Any) -> argparse.ArgumentParser:
-    """Add the command to a parser's commands; `positive` reads a whole number of at least 1."""
-    parser: argparse.ArgumentParser = commands.add_parser(
+def add_to(commands: Any, run_checked: Any, positive: Any) -> None:
+    """Add the command; `positive` reads a whole number of at least 1."""
+    parser: argparse.ArgumentParser = commands.add(
         "bench",
+        run_checked,
         help="measure how fast models rank your passages on this machine",
         description="Measure how long models take to rank the first 1, 10, 100 passages of FILE.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     parser.add_argument("query", metavar="QUERY", help="what the passages are ranked for")
     parser.add_argument(
@@ -67,7 +67,6 @@ def add_parser(commands: Any, positive: Any) -> argparse.ArgumentParser:
     parser.add_argument(
         "--format", choices=("table", "json"), help="default: table on a terminal, else json"
     )
-    return parser
 
 
 def run(arguments: argparse.Namespace) -> int:
