@@ -86,10 +86,11 @@ def _backbone() -> Path:
 def _checkpoint(shape: str, folder: Path) -> Any:
     torch.manual_seed(SEED)
     if shape in RANDOM_SHAPES:
-        config = BertConfig(
-            **RANDOM_SHAPES[shape], vocab_size=30522, num_labels=1, initializer_range=INIT
+        settings: dict[str, Any] = {**RANDOM_SHAPES[shape], "initializer_range": INIT}
+        config = BertConfig(**settings, vocab_size=30522, num_labels=1)  # type: ignore[call-arg]
+        model = AutoModelForSequenceClassification.from_config(  # type: ignore[no-untyped-call]
+            config, attn_implementation=EAGER
         )
-        model = AutoModelForSequenceClassification.from_config(config, attn_implementation=EAGER)
     else:
         model = AutoModelForSequenceClassification.from_pretrained(
             _backbone(), num_labels=1, attn_implementation=EAGER

@@ -16,6 +16,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from types import SimpleNamespace
+from typing import Any
 
 STARTED = time.monotonic()
 
@@ -270,7 +271,9 @@ def _sigmoid(logit: float) -> float:
     return 1 / (1 + exp(-logit)) if logit > -700 else 0.0
 
 
-COMMANDS = {command.__name__: command for command in (load, texts, score, memory, profile)}
+COMMANDS: dict[str, Callable[..., Any]] = {
+    command.__name__: command for command in (load, texts, score, memory, profile)
+}
 
 
 def main() -> None:
