@@ -25,12 +25,12 @@ QUICK_SECONDS, FULL_SECONDS = 15.0, 60.0
 def main() -> int:
     """Measure or write up; the exit status is 1 when scores are not what they must be."""
     args = _arguments()
-    if args.command == "report":
-        return write_report(args.results, args.out, Environments(args.work / "environments"))
     given = dict(entry.split("=", 1) for entry in args.python)
     environments = Environments(
         args.work / "environments", {name: Path(path) for name, path in given.items()}
     )
+    if args.command == "report":
+        return write_report(args.results, args.out, environments)
     cores = sorted(os.sched_getaffinity(0))[: args.cores]
     bench = Bench(
         environments,
@@ -136,8 +136,23 @@ def _disagreeing(results: Results) -> list[str]:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.set_defaults(command="run", results=None)
+    reporting = sys.argv[1:2] == ["report"]
+    name = "python -m benchmarks" + (" report" if reporting else "")
+    parser = argparse.ArgumentParser(prog=name, description=__doc__)
+    parser.add_argument("--work", type=Path, default=WORK, help="environments and weights")
+    parser.add_argument(
+        "--python",
+        nargs="+",
+        default=[],
+        metavar="ENVIRONMENT=PATH",
+        help="interpreters to use instead of building the environment",
+    )
+    if reporting:
+        parser.add_argument("command", choices=["report"])
+        parser.add_argument("results", type=Path)
+        parser.add_argument("--out", type=Path, default=Path(__file__).with_name("RESULTS.md"))
+        return parser.parse_args()
+    parser.set_defaults(command="run")
     parser.add_argument("--quick", action="store_true", help="flashrank alone, mixed texts")
     parser.add_argument("--only", nargs="+", metavar="PART", help="cells whose name has a PART")
     parser.add_argument("--engines", nargs="+", metavar="PART", help="engines likewise")
@@ -148,22 +163,7 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("--cores", type=int, default=2, help="of those this process may use")
     parser.add_argument("--resume", action="store_true", help="keep the cells that --out holds")
-    parser.add_argument("--out", type=Path, default=WORK / "results.json")
-    parser.add_argument("--work", type=Path, default=WORK, help="environments and weights")
-    parser.add_argument(
-        "--python",
-        nargs="+",
-        default=[],
-        metavar="ENVIRONMENT=PATH",
-        help="interpreters to use instead of building the environment",
-    )
-    if sys.argv[1:2] == ["report"]:
-        parser = argparse.ArgumentParser(prog="python -m benchmarks report")
-        parser.set_defaults(command="report")
-        parser.add_argument("command", choices=["report"])
-        parser.add_argument("results", type=Path)
-        parser.add_argument("--out", type=Path, default=Path(__file__).with_name("RESULTS.md"))
-        parser.add_argument("--work", type=Path, default=WORK)
+    parser.add_argument("--out", type=Path, default=WORK / "results.json", help="the raw results")
     return parser.parse_args()
 
 

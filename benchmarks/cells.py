@@ -72,6 +72,7 @@ def cells(quick: bool, cores: int) -> Iterator[Cell]:
     yield Cell("minilm-l12", "long", 300, cores, 1, long)
 
 
+CHARTED = "latency/minilm-l6/mixed-100/"  # what the chart shows
 COLD = ("minilm-l6", "tinybert-l2")  # flashrank's default is a TinyBERT
 
 

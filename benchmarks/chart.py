@@ -16,7 +16,8 @@ import matplotlib
 matplotlib.use("svg")
 from matplotlib import pyplot
 
-CELL = "latency/minilm-l6/mixed-100/"
+from benchmarks.cells import CHARTED
+
 FILES = {
     "chart-light.svg": {"text": "#1f2328", "ours": "#0969da", "peer": "#afb8c1"},
     "chart-dark.svg": {"text": "#e6edf3", "ours": "#4493f8", "peer": "#545d68"},
@@ -27,9 +28,9 @@ def main() -> int:
     """Write both files; the exit status is 1 when the cell that they show was not measured."""
     results, folder = map(Path, sys.argv[1:3])
     cells = json.loads(results.read_text(encoding="utf-8"))["cells"]
-    name = next((name for name in cells if name.startswith(CELL)), None)
+    name = next((name for name in cells if name.startswith(CHARTED)), None)
     if name is None:
-        print(f"{results} has no cell {CELL}*: nothing to draw", file=sys.stderr)
+        print(f"{results} has no cell {CHARTED}*: nothing to draw", file=sys.stderr)
         return 1
     records = [record for record in cells[name] if record["ms"]]
     records.sort(key=lambda record: -statistics.median(record["ms"]))

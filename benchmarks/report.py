@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.cells import CHARTED
 from benchmarks.engines import NANO, RATIOS
 from benchmarks.environments import PROJECT, Environments, NotInstalled
 from flashrank_lite.cli.bench import percentile
@@ -42,7 +43,7 @@ def write_report(
             print(f"no charts: {error}", file=sys.stderr)
             return 1
         command = [str(python), "-m", "benchmarks.chart", str(results), str(out.parent)]
-        subprocess.run(command, check=True, cwd=PROJECT)
+        return subprocess.run(command, check=False, cwd=PROJECT).returncode
     return 0
 
 
@@ -61,7 +62,7 @@ def _parts(content: Record, pictures: bool) -> Iterator[str]:
     cells: dict[str, list[Record]] = content["cells"]
     yield "# Results"
     yield _setting(content["setting"])
-    if pictures:
+    if pictures and any(name.startswith(CHARTED) for name in cells):
         light, dark = CHARTS
         yield (
             f'<picture><source media="(prefers-color-scheme: dark)" srcset="{dark}">'

@@ -16,6 +16,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from types import SimpleNamespace
+from typing import Any
 
 STARTED = time.monotonic()
 
@@ -23,8 +24,6 @@ Score = Callable[[str, list[str]], list[float]]  # scores in the order of the pa
 Imported = Callable[[], None]  # called between the import and the loading of the model
 FLASHRANK_NAME = "ms-marco-MiniLM-L-12-v2"  # it knows a closed list of names; any weights will do
 BATCH_TOKENS = 512  # of the OpenVINO reference, as ours
-PRODUCTS = ("MatMul", "Gemm")  # parts of the names of operators that are matrix products
-FUSED = "Attention"  # operators that hold products and a softmax
 
 
 def flashrank_lite(model: str, cores: int, imported: Imported) -> Score:
@@ -196,7 +195,10 @@ def score(callers: int = 1) -> dict[str, object]:
 
 def memory() -> dict[str, float]:
     """Peak resident memory of this process so far, in 10^6 bytes."""
-    return {"peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6}
+    # not ru_maxrss: that counts the process which forked us, too
+    with open("/proc/self/status", encoding="ascii") as status:
+        kilobytes = next(line.split()[1] for line in status if line.startswith("VmHWM:"))
+    return {"peak_mb": int(kilobytes) * 1024 / 1e6}
 
 
 def profile() -> dict[str, object]:
@@ -269,7 +271,9 @@ def _sigmoid(logit: float) -> float:
     return 1 / (1 + exp(-logit)) if logit > -700 else 0.0
 
 
-COMMANDS = {command.__name__: command for command in (load, texts, score, memory, profile)}
+COMMANDS: dict[str, Callable[..., Any]] = {
+    command.__name__: command for command in (load, texts, score, memory, profile)
+}
 
 
 def main() -> None:
