@@ -9,7 +9,7 @@ something is asked of the Hub, and nothing else does.
 import errno
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -101,7 +101,13 @@ class Client:
         """
         with self._explained(commit, file):
             _, api = self._api()
-            path = api.hf_hub_download(self.repository, file, revision=commit, force_download=again)
+            path = api.hf_hub_download(
+                self.repository,
+                file,
+                revision=commit,
+                cache_dir=cache_folder(),
+                force_download=again,
+            )
         return Path(path)
 
     @contextmanager
@@ -114,14 +120,11 @@ class Client:
         from huggingface_hub.utils import WeakFileLock  # type: ignore[attr-defined]
 
         locks = cache_folder() / ".locks" / self.folder.name
-        with self._explained("main"):
-            locks.mkdir(parents=True, exist_ok=True)
-            lock = WeakFileLock(locks / "flashrank-lite.lock")
-            lock.__enter__()
-        try:
+        with ExitStack() as held:
+            with self._explained("main"):
+                locks.mkdir(parents=True, exist_ok=True)
+                held.enter_context(WeakFileLock(locks / "flashrank-lite.lock"))
             yield
-        finally:
-            lock.__exit__(None, None, None)
 
     def _api(self) -> tuple[Any, Any]:
         from huggingface_hub import HfApi, constants

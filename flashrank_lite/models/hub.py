@@ -141,9 +141,8 @@ def _recorded(client: Client, record: Record | None, file: str | None) -> Fetche
     choice, needed = _plan(record, folder, file)
     if not _all_there(folder, record, needed):
         return None
-    weights = _weights(folder, choice.file, record.listing)
-    if not _all_there(folder, record, weights):
-        return None
+    # whoever recorded the graph has recorded its weights too
+    weights = [name for name in _beside(choice.file, record.listing) if name in record.files]
     needed = [*needed, *weights]
     record.check_sizes(folder, needed)
     return Fetched(folder, choice, record, tuple(needed))
@@ -171,10 +170,30 @@ def _download(
     bring(needed)
     weights = _weights(folder, choice.file, record.listing)
     bring(weights)
+    if MANIFEST in got:
+        _check_against_manifest(folder, got)
     record = record.with_files(got)
     _keep(records, record)
     logger.info("%s at %s, %s", client.repository, record.commit, choice.file)
     return Fetched(folder, choice, record, (*needed, *weights))
+
+
+def _check_against_manifest(folder: Path, got: Mapping[str, Facts]) -> None:
+    """The owner's manifest has a word of its own on what the files are.
+
+    Raises:
+        ChecksumMismatch: a file is the one that lies on the Hub, but not the one that was meant.
+    """
+    manifest = parse_manifest(folder)
+    meant = {variant.file: variant.facts for variant in manifest.variants} | dict(manifest.files)
+    for name, facts in meant.items():
+        found = got.get(name)
+        if found and facts.sha256 and found.sha256 != facts.sha256.lower():
+            raise ChecksumMismatch(
+                f"{folder / name} has sha256 {found.sha256}, but {MANIFEST} says {facts.sha256}: "
+                "the repository contradicts itself; tell its owner, or pass the revision= of an "
+                "earlier upload"
+            )
 
 
 def _newest(client: Client, records: Records, revision: str, refresh: bool) -> Record:
@@ -248,17 +267,19 @@ def _plan(record: Record, folder: Path, file: str | None) -> tuple[Choice, list[
 
 def _weights(folder: Path, graph: str, listing: Mapping[str, Listed]) -> list[str]:
     """The files beside a graph that hold its weights: those whose name stands in it."""
-    beside = [
-        name
-        for name in listing
-        if PurePosixPath(name).parent == PurePosixPath(graph).parent
-        and not name.endswith(_NO_WEIGHTS)
-    ]
+    beside = _beside(graph, listing)
     file = folder / graph
     if not beside or file.stat().st_size == 0:
         return []
     with file.open("rb") as handle, mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) as view:
         return [name for name in beside if view.find(PurePosixPath(name).name.encode()) >= 0]
+
+
+def _beside(graph: str, listing: Mapping[str, Listed]) -> list[str]:
+    """The files in a graph's folder that may hold its weights."""
+    folder = PurePosixPath(graph).parent
+    here = [name for name in listing if PurePosixPath(name).parent == folder]
+    return [name for name in here if not name.endswith(_NO_WEIGHTS)]
 
 
 def _left_by_others(client: Client, revision: str, file: str | None) -> Fetched | None:
