@@ -12,6 +12,8 @@ Format 1 of reranker.json:
     files        {"tokenizer.json": {"size", "sha256"}, ...}
     languages    (optional) ["en"]
     license      (optional) "apache-2.0"
+    template     (optional) the prompt: {"segments": [texts], "instruction": text}
+    padding_side (optional) "left" or "right", which is the default
 """
 
 import hashlib
@@ -23,6 +25,7 @@ from typing import Any, Literal, TypeVar
 
 from flashrank_lite.errors import ChecksumMismatch, InvalidModel
 from flashrank_lite.models import config as hf
+from flashrank_lite.prompts import Template
 
 FORMAT = 1
 MANIFEST = "reranker.json"
@@ -64,6 +67,8 @@ class Manifest:
         padding: id of the padding token, or its text.
         variants: the graphs, preferred first.
         files: the other files that the manifest vouches for.
+        template: the prompt of a model that is asked in words.
+        padding_side: where rows of a batch are padded.
     """
 
     name: str
@@ -77,6 +82,8 @@ class Manifest:
     files: Mapping[str, Facts] = field(default_factory=dict)
     languages: tuple[str, ...] = ()
     license: str | None = None
+    template: Template | None = None
+    padding_side: Literal["left", "right"] = "right"
 
     @property
     def variant(self) -> Variant:
@@ -217,7 +224,17 @@ class _Reader:
             },
             languages=tuple(str(language) for language in data.get("languages") or ()),
             license=data.get("license"),
+            template=self._template(data),
+            padding_side=self._one_of(
+                {"padding_side": "right", **data}, "padding_side", "left", "right"
+            ),
         )
+
+    def _template(self, data: Json) -> Template | None:
+        try:
+            return Template.read(data["template"]) if data.get("template") else None
+        except InvalidModel as error:
+            raise self._wrong(f"has a 'template' that cannot be used: {error}") from error
 
     def _variants(self, entries: list[Any]) -> tuple[Variant, ...]:
         if not entries:
