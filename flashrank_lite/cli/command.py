@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from flashrank_lite import __version__
+from flashrank_lite.cli import export
 from flashrank_lite.cli.reading import FORMATS, read_passages, read_source
 from flashrank_lite.errors import FlashRankLiteError
 
@@ -80,9 +81,10 @@ def _run(argv: list[str]) -> int:
         # Options may stand between QUERY and FILE, unless "--" says that a query starts with "-".
         parse = command.parse_args if "--" in rest else command.parse_intermixed_args
         arguments = parse(rest)
-        return _rank(arguments) if argv[0] == "rank" else _info(arguments)
+        run = {"rank": _rank, "info": _info, "export": export.run}[argv[0]]
+        return run(arguments)
     parser.parse_args(argv)
-    parser.error("say what to do: rank or info")
+    parser.error("say what to do: rank, info or export")
 
 
 def _parsers() -> tuple[_Parser, dict[str, _Parser]]:
@@ -127,6 +129,15 @@ def _parsers() -> tuple[_Parser, dict[str, _Parser]]:
     info.add_argument(
         "--format", choices=("table", "json"), help="default: table on a terminal, else json"
     )
+    exporter = commands.add_parser(
+        "export",
+        help="make a model folder of a Hugging Face cross-encoder",
+        description=export.DESCRIPTION,
+        epilog=export.EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    export.add_arguments(exporter, _positive)
     for command in (rank, info):
         command.add_argument(
             "--model", metavar="M", help="a model folder (default: the bundled nano)"
@@ -134,7 +145,7 @@ def _parsers() -> tuple[_Parser, dict[str, _Parser]]:
         command.add_argument(
             "--threads", metavar="N", type=_positive, help="default: the cores we may use"
         )
-    return parser, {"rank": rank, "info": info}
+    return parser, {"rank": rank, "info": info, "export": exporter}
 
 
 def _positive(value: str) -> int:
