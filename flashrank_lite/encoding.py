@@ -5,22 +5,18 @@ a passage's ids and the frame of special tokens and types that the tokenizer put
 ids are those of `tokenizer.encode(query, passage)`, with the passage truncated to what is left.
 """
 
-import json
-import re
 from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from flashrank_lite.errors import InvalidInput, InvalidModel
-from flashrank_lite.passages import well_formed
-
-Ids = NDArray[np.int32]
+from flashrank_lite.tokens import Ids, Pieces, Tokens
 
 # What a graph may take: both texts in one row, or each in a row of its own (late interaction), and
 # then one row of a query serves all passages of a batch.
@@ -33,29 +29,9 @@ SEPARATE_INPUTS = (
 )
 
 QUERY_SHARE = 0.75  # of the tokens that are left beside the special ones, as FlagReranker gives it
-# Characters per wanted token that are tokenised first of a long text. English has 4 to 5 and 16 is
-# seldom short; a megabyte takes 4 ms instead of 1.2 s.
-CHARACTERS_PER_TOKEN = 16
 # Pairs that are encoded before they are sorted and run: at 512 tokens each they take 4 MB, and with
 # more of them batches of 512 tokens would not get more even.
 CHUNK_PAIRS = 1024
-# Pre-tokenizers that always split between a letter or digit and a space: the tokens before such a
-# place do not depend on what follows it.
-_SPLIT_AT_SPACES = frozenset(
-    {"BertPreTokenizer", "Whitespace", "WhitespaceSplit", "Metaspace", "ByteLevel"}
-)
-_SPLIT_ELSEWHERE = frozenset({"Digits", "Punctuation"})
-_WORD_END = re.compile(r"(?<=[^\W_])(?= )")
-# BERT's normaliser puts every ideograph between spaces
-_WORD_END_OR_IDEOGRAPH = re.compile(r"(?<=[^\W_])(?= )|(?<=[\u4e00-\u9fff])(?=[\u4e00-\u9fff])")
-
-
-@dataclass(frozen=True, slots=True)
-class Pieces:
-    """The token ids of one text alone, and whether the text had more."""
-
-    ids: Ids
-    cut: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,16 +74,8 @@ class PairEncoder:
     """
 
     def __init__(self, file: Path, max_length: int) -> None:
-        try:
-            self._tokenizer: Tokenizer = Tokenizer.from_file(str(file))
-        except Exception as error:  # tokenizers raises bare Exception
-            raise InvalidModel(
-                f"{file} is not a tokenizer that can be read ({error}): "
-                "fetch or export the model again"
-            ) from error
-        self._tokenizer.no_truncation()  # some files ship blocks of their own, at another length
-        self._tokenizer.no_padding()
-        self._frame = _learn_frame(self._tokenizer, file)
+        self._tokens = Tokens(file)
+        self._frame = _learn_frame(self._tokens.tokenizer, file)
         self.max_length = max_length
         self._room = max_length - self._frame.size
         self._query_room = int(self._room * QUERY_SHARE)
@@ -116,19 +84,18 @@ class PairEncoder:
                 f"max_length={max_length} is too small: {self._frame.size} of the tokens are "
                 f"special ones, so use {self._frame.size + 2} or more (some hundred to be of use)"
             )
-        self._safe_cut = _safe_cut(self._tokenizer)
 
     def token_id(self, token: str) -> int | None:
         """The id of a token of the vocabulary, None if there is no such token."""
-        return self._tokenizer.token_to_id(token)
+        return self._tokens.tokenizer.token_to_id(token)
 
     def query(self, text: str) -> Pieces:
         """Tokenise a query: at most three quarters of the room, so that passages have the rest."""
-        return self._pieces(text, self._query_room)
+        return self._tokens.pieces(text, self._query_room)
 
     def passage(self, text: str) -> Pieces:
         """Tokenise a passage, to all that could be used of it."""
-        return self._pieces(text, self._room)
+        return self._tokens.pieces(text, self._room)
 
     def pair(self, query: Pieces, passage: Pieces) -> Pair:
         """Glue a query and a passage, which is truncated to what the query leaves."""
@@ -165,31 +132,14 @@ class PairEncoder:
                     queries[query] = self.query(query)
             yield [self.pair(queries[query], self.passage(text)) for query, text in chunk]
 
-    def _pieces(self, text: str, room: int) -> Pieces:
-        text = well_formed(text)
-        size = room * CHARACTERS_PER_TOKEN
-        while self._safe_cut and len(text) > 2 * size:
-            end = self._safe_cut.search(text, size)
-            if end is None:
-                break
-            ids = self._ids(text[: end.start()])
-            if len(ids) > room:
-                return Pieces(ids[:room], True)
-            size = max(size, end.start()) * 4
-        ids = self._ids(text)
-        return Pieces(ids[:room].copy(), len(ids) > room)
-
-    def _ids(self, text: str) -> Ids:
-        # one text at a time: encode_batch starts a thread per core of the host, and warns after a
-        # fork; tokenising is a few per cent of the time that the model takes
-        encoding = self._tokenizer.encode(text, add_special_tokens=False)
-        return np.array(encoding.ids, np.int32)
-
 
 def pad(
-    pairs: Sequence[Pair], pad_id: int, inputs: Container[str] = JOINED_INPUTS
+    pairs: Sequence[Pair],
+    pad_id: int,
+    inputs: Container[str] = JOINED_INPUTS,
+    side: Literal["left", "right"] = "right",
 ) -> dict[str, NDArray[np.int64]]:
-    """Rows of one batch, padded on the right: what a graph with these `inputs` is fed.
+    """Rows of one batch, padded on one `side`: what a graph with these `inputs` is fed.
 
     Returns:
         JOINED_INPUTS, each of shape (rows, longest), or SEPARATE_INPUTS, where the query's are of
@@ -200,20 +150,23 @@ def pad(
         if all(np.array_equal(query, queries[0]) for query in queries[1:]):
             queries = queries[:1]
         passages = [pair.ids[pair.passage_start :] for pair in pairs]
-        values = [*_padded(queries, pad_id), *_padded(passages, pad_id)]
+        values = [*_padded(queries, pad_id, side), *_padded(passages, pad_id, side)]
         return dict(zip(SEPARATE_INPUTS, values, strict=True))
-    types, _ = _padded([pair.types for pair in pairs], 0)
-    values = [*_padded([pair.ids for pair in pairs], pad_id), types]
+    types, _ = _padded([pair.types for pair in pairs], 0, side)
+    values = [*_padded([pair.ids for pair in pairs], pad_id, side), types]
     return dict(zip(JOINED_INPUTS, values, strict=True))
 
 
-def _padded(rows: Sequence[Ids], value: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _padded(
+    rows: Sequence[Ids], value: int, side: str
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     longest = max(map(len, rows))
     ids = np.full((len(rows), longest), value, np.int64)
     mask = np.zeros((len(rows), longest), np.int64)
     for number, row in enumerate(rows):
-        ids[number, : len(row)] = row
-        mask[number, : len(row)] = 1
+        place = slice(len(row)) if side == "right" else slice(longest - len(row), None)
+        ids[number, place] = row
+        mask[number, place] = 1
     return ids, mask
 
 
@@ -237,27 +190,3 @@ def _learn_frame(tokenizer: Tokenizer, file: Path) -> _Frame:
         int(types[queries[0]]),
         int(types[passages[0]]),
     )
-
-
-def _safe_cut(tokenizer: Tokenizer) -> re.Pattern[str] | None:
-    """Where a text may be cut without changing the tokens before the cut; None if not known."""
-    steps = _steps(tokenizer.pre_tokenizer, "pretokenizers")
-    names = {step["type"] for step in steps}
-    if not names & _SPLIT_AT_SPACES or names - _SPLIT_AT_SPACES - _SPLIT_ELSEWHERE:
-        return None
-    if any(step.get("split") is False or step.get("use_regex") is False for step in steps):
-        return None
-    normaliser = _steps(tokenizer.normalizer, "normalizers")
-    ideographs = any(step.get("handle_chinese_chars") for step in normaliser)
-    safe = _WORD_END_OR_IDEOGRAPH if ideographs else _WORD_END
-    added = tokenizer.get_added_tokens_decoder().values()
-    return None if any(safe.search(token.content) for token in added) else safe
-
-
-def _steps(part: Any, key: str) -> list[dict[str, Any]]:
-    """What a normaliser or pre-tokenizer consists of; its state is its piece of tokenizer.json."""
-    if part is None:
-        return []
-    state: dict[str, Any] = json.loads(part.__getstate__())
-    steps: list[dict[str, Any]] = state.get(key, [state])
-    return steps

@@ -46,3 +46,7 @@ class NonFiniteScores(FlashRankLiteError):
 
 class RankerClosed(FlashRankLiteError):
     """The ranker was used after `close()`."""
+
+
+class MissingExtra(FlashRankLiteError, ImportError):
+    """An optional part of the package was asked for whose dependencies are not installed."""

@@ -13,7 +13,7 @@ import flashrank_lite
 from flashrank_lite.batching import BATCH_TOKENS, batches
 from flashrank_lite.cpu import resolve_threads
 from flashrank_lite.device import open_graph
-from flashrank_lite.encoding import PairEncoder, pad
+from flashrank_lite.encoding import pad
 from flashrank_lite.errors import InvalidInput, RankerClosed
 from flashrank_lite.graph import Providers, is_dynamic_int8
 from flashrank_lite.heads import Activation, Head, activate, choose_output, read_logits
@@ -21,6 +21,7 @@ from flashrank_lite.languages import ScriptWatch
 from flashrank_lite.models.manifest import TOKENIZER, read_manifest
 from flashrank_lite.models.sources import Token, locate
 from flashrank_lite.passages import Passage, RankedPassage, read_passages
+from flashrank_lite.prompts import open_encoder
 
 logger = logging.getLogger(__name__)
 
@@ -99,7 +100,7 @@ class Ranker:
                 f"max_length={length} is more than the {manifest.length_limit} tokens that the "
                 f"model {manifest.name!r} can take: pass {manifest.length_limit} or less"
             )
-        self._encoder = PairEncoder(self._folder / TOKENIZER, length)
+        self._encoder = open_encoder(self._folder / TOKENIZER, length, manifest.template)
         padding = manifest.padding
         self._pad_id = self._encoder.token_id(padding) or 0 if isinstance(padding, str) else padding
         graph_file = self._folder / manifest.variant.file
@@ -316,7 +317,9 @@ class Ranker:
         for chunk in self._encoder.chunks(places):
             budget = 0 if self._alone else self._batch_tokens
             for rows in batches([len(pair.ids) for pair in chunk], budget):
-                feeds = pad([chunk[row] for row in rows], self._pad_id, self._graph.inputs)
+                pairs_of_batch = [chunk[row] for row in rows]
+                side = self._manifest.padding_side
+                feeds = pad(pairs_of_batch, self._pad_id, self._graph.inputs, side)
                 array = self._graph.run(feeds, self._output)
                 read = read_logits(array, len(rows), self._output, self._head)
                 logits[[start + row for row in rows]] = read

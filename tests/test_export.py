@@ -299,7 +299,8 @@ def test_the_script_exports_and_reports(bert, tmp_path):
     ]
     lists.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
     command = [sys.executable, str(ROOT / "scripts" / "export_onnx.py")]
-    arguments = [str(bert[1]), str(tmp_path / "out"), "--texts", str(lists), "--precision", "int8"]
+    texts_and_labels = ["--calibration", str(lists), "--evaluation", str(lists)]
+    arguments = [str(bert[1]), str(tmp_path / "out"), *texts_and_labels, "--precision", "int8"]
     run = partial(
         subprocess.run,
         capture_output=True,
@@ -310,6 +311,7 @@ def test_the_script_exports_and_reports(bert, tmp_path):
     assert done.returncode == 0, done.stderr
     assert "ndcg@10_lists_fp32" in done.stderr
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
+        "README.md",
         "config.json",
         "model_int8.onnx",
         "reranker.json",

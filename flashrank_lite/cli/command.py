@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from flashrank_lite import __version__
-from flashrank_lite.cli import bench, models
+from flashrank_lite.cli import bench, export, models
 from flashrank_lite.cli.reading import FORMATS, read_passages, read_source
 from flashrank_lite.errors import FlashRankLiteError
 
@@ -125,6 +125,7 @@ def make_commands() -> Commands:
     commands = Commands(parser)
     _add_rank_and_info(commands)
     bench.add_to(commands, _bench, _positive)
+    _add_export(commands)
     models.add_to(commands)
     return commands
 
@@ -180,6 +181,18 @@ def _add_rank_and_info(commands: Commands) -> None:
         command.add_argument(
             "--threads", metavar="N", type=_positive, help="default: the cores we may use"
         )
+
+
+def _add_export(commands: Commands) -> None:
+    parser = commands.add(
+        "export",
+        export.run,
+        help="make a model folder of a Hugging Face cross-encoder",
+        description=export.DESCRIPTION,
+        epilog=export.EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    export.add_arguments(parser, _positive)
 
 
 def _positive(value: str) -> int:

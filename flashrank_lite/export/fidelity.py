@@ -5,56 +5,52 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from flashrank_lite.encoding import PairEncoder, pad
+from flashrank_lite.encoding import pad
 from flashrank_lite.errors import InvalidModel
 from flashrank_lite.evaluation import CandidateList, kendall_tau, mean_ndcg
+from flashrank_lite.export.source import Source
 from flashrank_lite.export.torch_graph import run_torch
+from flashrank_lite.prompts import open_encoder
 from flashrank_lite.ranker import Ranker
 
 TORCH_TOLERANCE = 1e-3  # logits, fp32 graph against the torch module
 ALONE_TOLERANCE = 1e-4  # scores, a passage alone against the same passage in a full batch
+# Of the whole range of logits: a list that spans less is one that the model itself does not order
+# (text in a language that it was not trained on).
+LEAST_SPREAD = 0.1
 LEAST_TAU = 0.8  # int8 against fp32; nano has 0.945 on lists of random passages
-LENGTHS = (1, 2, 3, 5, 8, 13, 21, 34, 55, 89, 144, 233, 377, 509)  # words of the passages tried
+BATCHES = (2, 3, 5)  # rows of the batches tried, beside single pairs
 
 Texts = Sequence[tuple[str, Sequence[str]]]  # (query, its candidates)
 
 
-def against_torch(
-    module: torch.nn.Module,
-    inputs: tuple[str, ...],
-    relevant: int,
-    fp32: Ranker,
-    encoder: PairEncoder,
-    texts: Texts,
-) -> float:
+def against_torch(source: Source, fp32: Ranker, texts: Texts) -> float:
     """Largest absolute difference of logits, over passages of one word to the maximum length.
 
     torch reads every pair alone and unpadded, the graph reads them as the runtime batches them.
 
     Args:
-        module: the torch module.
-        inputs: names of its inputs.
-        relevant: of two classes, the index of the relevant one.
+        source: the torch module, and how its inputs are made.
         fp32: a ranker on the fp32 graph, with raw scores.
-        encoder: tokenises pairs as ``fp32`` does.
         texts: real (query, passages) lists to make pairs of.
 
     Raises:
         InvalidModel: the difference is larger than ``TORCH_TOLERANCE``.
     """
+    relevant = (source.head or {}).get("relevant", 1)
+    encoder = open_encoder(source.tokenizer, source.max_length, source.template)
     differences = []
-    for query, passages in _every_length(texts):
-        pairs = [encoder.pair(encoder.query(query), encoder.passage(p)) for p in passages]
-        alone = [run_torch(module, pad([pair], 0, inputs), inputs) for pair in pairs]
-        logits = np.concatenate(alone)
+    for query, passages in _every_length(texts, source.max_length):
+        pairs = [(query, passage) for passage in passages]
+        rows = [pair for chunk in encoder.chunks(pairs) for pair in chunk]
+        feeds = (pad([row], source.padding, source.inputs) for row in rows)
+        logits = np.concatenate([run_torch(source.module, feed, source.inputs) for feed in feeds])
         expected = logits[:, 0]
         if logits.shape[1] == 2:
             expected = logits[:, relevant] - logits[:, 1 - relevant]
-        found = fp32.score_pairs([(query, p) for p in passages])
-        differences.append(np.abs(found - expected).max())
+        differences.append(np.abs(fp32.score_pairs(pairs) - expected).max())
     worst = float(np.max(differences))
     if not worst <= TORCH_TOLERANCE:  # NaN is not faithful either
         raise InvalidModel(
@@ -65,23 +61,24 @@ def against_torch(
 
 
 def against_fp32(fp32: Ranker, int8: Ranker, texts: Texts) -> dict[str, float]:
-    """Kendall's tau (mean over candidate lists) and largest difference of logits.
+    """Kendall's tau (mean over the lists that fp32 orders) and largest difference of logits.
 
     Raises:
         InvalidModel: tau is below ``LEAST_TAU``.
     """
-    taus, differences = [], []
-    for query, passages in texts:
-        a, b = fp32.score(query, passages), int8.score(query, passages)
-        taus.append(kendall_tau(a, b))
-        differences.append(np.abs(a - b).max())
-    tau = float(np.mean(taus))
+    exact = [fp32.score(query, passages) for query, passages in texts]
+    rounded = [int8.score(query, passages) for query, passages in texts]
+    spreads = np.array([np.ptp(scores) for scores in exact])
+    ordered = spreads >= min(LEAST_SPREAD * np.ptp(np.concatenate(exact)), spreads.max())
+    taus = np.array([kendall_tau(a, b) for a, b in zip(exact, rounded, strict=True)])
+    tau = float(taus[ordered].mean())
+    largest = max(float(np.abs(a - b).max()) for a, b in zip(exact, rounded, strict=True))
     if not tau >= LEAST_TAU:
         raise InvalidModel(
             f"int8 orders passages unlike fp32 (Kendall's tau {tau:.2f}, less than {LEAST_TAU}): "
             "calibrate on text like that of use, or export fp32 alone"
         )
-    return {"kendall_tau": tau, "max_abs_logit": float(np.max(differences))}
+    return {"kendall_tau": tau, "max_abs_logit": largest}
 
 
 def alone_against_batch(ranker: Ranker, texts: Texts) -> float:
@@ -109,20 +106,36 @@ def quality(ranker: Ranker, lists: Sequence[CandidateList]) -> float:
     return mean_ndcg(lists, [ranker.score(c.query, c.texts) for c in lists])
 
 
-def table(figures: Mapping[str, float]) -> str:
-    """The figures as lines of text."""
-    width = max(map(len, figures))
-    return "\n".join(f"{name:<{width}}  {value:.3g}" for name, value in figures.items())
+def table(figures: Mapping[str, Mapping[str, float]]) -> str:
+    """The figures of each precision as a table of text, a column each."""
+    names = list(dict.fromkeys(name for column in figures.values() for name in column))
+    width = max(map(len, names))
+    rows = [" " * width + "".join(f"  {precision:>10}" for precision in figures)]
+    for name in names:
+        cells = (column.get(name) for column in figures.values())
+        shown = ("" if value is None else f"{value:.3g}" for value in cells)
+        rows.append(f"{name:<{width}}" + "".join(f"  {cell:>10}" for cell in shown))
+    return "\n".join(rows)
 
 
-def _every_length(texts: Texts) -> Iterator[tuple[str, list[str]]]:
-    words = " ".join(p for _, passages in texts for p in passages).split()
-    for number, (query, _) in enumerate(texts[: len(LENGTHS)]):
-        few = LENGTHS[number % len(LENGTHS)]
-        offset = (97 * number) % max(1, len(words) - few)
-        passage = " ".join(words[offset : offset + few])
-        yield query, [passage]
-        yield query, [passage, *(" ".join(words[:n]) for n in LENGTHS[::4])]
+def _every_length(texts: Texts, max_length: int) -> Iterator[tuple[str, list[str]]]:
+    """Passages of 1, 2, 3, 5, 8... words up to ``max_length``, alone and in uneven batches.
+
+    A word is a token or more, so the longest ones fill the model and are truncated.
+    """
+    words = " ".join(passage for _, passages in texts for passage in passages).split()
+    words *= 1 + max_length // len(words)
+    lengths = [1, 2]
+    while lengths[-1] < max_length:
+        lengths.append(min(max_length, lengths[-1] + lengths[-2]))
+    made = []
+    for number, few in enumerate(lengths):
+        offset = (97 * number) % (len(words) - few + 1)
+        made.append(" ".join(words[offset : offset + few]))
+        yield texts[number % len(texts)][0], [made[-1]]
+    for number, rows in enumerate(BATCHES):
+        yield texts[number % len(texts)][0], made[number :: len(BATCHES)][:rows]
+        yield texts[number % len(texts)][0], made[-1 - number :: -len(BATCHES)][:rows]
 
 
 def _sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -9,23 +9,24 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import onnx
-import torch
 
 from flashrank_lite.batching import batches
-from flashrank_lite.encoding import JOINED_INPUTS, PairEncoder, pad
+from flashrank_lite.encoding import pad
 from flashrank_lite.errors import InvalidInput
 from flashrank_lite.evaluation import CandidateList
 from flashrank_lite.export import fidelity
+from flashrank_lite.export.card import CARD, is_foreign, model_card
 from flashrank_lite.export.int8 import quantise_products
 from flashrank_lite.export.nodes import Feeds
+from flashrank_lite.export.source import Source
 from flashrank_lite.export.tables import quantise_tables
-from flashrank_lite.export.torch_graph import to_onnx
+from flashrank_lite.export.torch_graph import OPSET, OPSETS, to_onnx
 from flashrank_lite.models.manifest import FORMAT, MANIFEST, TOKENIZER
+from flashrank_lite.prompts import open_encoder
 from flashrank_lite.ranker import Ranker
 
 logger = logging.getLogger(__name__)
@@ -34,37 +35,10 @@ Precision = Literal["fp32", "int8"]
 Figures = dict[Precision, dict[str, float]]  # of each graph, by name
 FILES: dict[Precision, str] = {"int8": "model_int8.onnx", "fp32": "model.onnx"}
 CONFIG = "config.json"
+UNTOLD = ("_name_or_path", "auto_map")  # where the checkpoint once lay, and its own code
 NDCG_LOSS = 0.005  # of int8 against fp32: more is said
 CALIBRATION_LISTS = 24
 CHECKED_LISTS = 40
-
-
-@dataclass(frozen=True)
-class Source:
-    """A cross-encoder to be exported.
-
-    Attributes:
-        module: takes ``inputs`` of shape (n, tokens), returns logits of shape (n, 1) or (n, 2).
-        inputs: the names of its inputs, in the order it takes them: of ``JOINED_INPUTS`` or
-            all of ``SEPARATE_INPUTS``.
-        tokenizer: path of its tokenizer.json.
-        config: what config.json shall hold.
-        name: of the model.
-        activation: "sigmoid" or "raw", what its scores are by default.
-        max_length: tokens of a pair, special tokens included.
-        head: as in the manifest.
-    """
-
-    module: torch.nn.Module
-    tokenizer: Path
-    config: dict[str, Any]
-    name: str
-    max_length: int
-    inputs: tuple[str, ...] = JOINED_INPUTS
-    activation: Literal["sigmoid", "raw"] = "sigmoid"
-    head: dict[str, Any] | None = None
-    languages: tuple[str, ...] = ()
-    license: str | None = None
 
 
 def export_folder(
@@ -75,6 +49,7 @@ def export_folder(
     precisions: Sequence[Precision] = ("int8", "fp32"),
     table_bits: int = 8,
     evaluation: Mapping[str, Sequence[CandidateList]] | None = None,
+    opset: int = OPSET,
 ) -> Figures:
     """Export ``source`` into the folder ``out`` and prove that it is faithful.
 
@@ -82,16 +57,17 @@ def export_folder(
         source: the model.
         out: folder to write; files of the same names are replaced when all checks have passed.
         texts: real (query, candidates) lists, to calibrate on and to compare with.
-        precisions: graphs to write, the preferred one first.
+        precisions: graphs to write.
         table_bits: 8 or 4, for large embedding tables of the int8 graph.
         evaluation: labelled lists by name, for nDCG@10 of each graph.
+        opset: version of the ONNX operators.
 
     Returns:
         The fidelity figures of each precision, as they stand in the manifest.
 
     Raises:
         InvalidModel: the graph is not faithful to torch, or its scores depend on neighbours.
-        InvalidInput: no texts, or an unknown precision.
+        InvalidInput: no texts, an unknown precision or operator version.
     """
     texts = [(query, passages) for query, passages in texts if passages]
     if not texts or not precisions or set(precisions) - set(FILES):
@@ -99,13 +75,18 @@ def export_folder(
             f"precisions must be of {sorted(FILES)} and texts must not be empty: "
             "pass real queries with their candidate passages"
         )
+    if opset not in OPSETS:
+        raise InvalidInput(f"opset must be from {OPSETS[0]} to {OPSETS[-1]}, not {opset}")
+    # int8 first: it is the one to run, and fp32 is there for those who ask
+    precisions = [precision for precision in FILES if precision in precisions]
     with tempfile.TemporaryDirectory() as scratch, ExitStack() as stack:
-        graphs: dict[Precision, onnx.ModelProto] = {"fp32": to_onnx(source.module, source.inputs)}
+        graphs: dict[Precision, onnx.ModelProto] = {
+            "fp32": to_onnx(source.module, source.inputs, opset)
+        }
         if "int8" in precisions:
-            encoder = PairEncoder(source.tokenizer, source.max_length)
             graphs["int8"] = onnx.ModelProto()
             graphs["int8"].CopyFrom(graphs["fp32"])
-            feeds = _feeds(encoder, texts[:CALIBRATION_LISTS], source.inputs)
+            feeds = _feeds(source, texts[:CALIBRATION_LISTS])
             quantise_products(graphs["int8"], feeds)
             quantise_tables(graphs["int8"], bits=table_bits)
         rankers: dict[Precision, Ranker] = {}
@@ -117,8 +98,7 @@ def export_folder(
         finished = Path(scratch) / "finished"
         _write(finished, source, {p: graphs[p] for p in precisions}, figures)
         _replace(finished, out)
-    for precision in precisions:
-        logger.info("%s/%s\n%s", out, FILES[precision], fidelity.table(figures[precision]))
+    logger.info("%s\n%s", out, fidelity.table({p: figures[p] for p in precisions}))
     return {precision: figures[precision] for precision in precisions}
 
 
@@ -129,9 +109,7 @@ def _prove(
     evaluation: Mapping[str, Sequence[CandidateList]],
 ) -> Figures:
     fp32 = rankers["fp32"]
-    encoder = PairEncoder(source.tokenizer, source.max_length)
-    relevant = (source.head or {}).get("relevant", 1)
-    exact = fidelity.against_torch(source.module, source.inputs, relevant, fp32, encoder, texts)
+    exact = fidelity.against_torch(source, fp32, texts)
     figures: Figures = {"fp32": {"fp32_vs_torch_max_abs_logit": exact}}
     if "int8" in rankers:
         compared = fidelity.against_fp32(fp32, rankers["int8"], texts)
@@ -150,19 +128,21 @@ def _prove(
     return figures
 
 
-def _feeds(encoder: PairEncoder, texts: fidelity.Texts, inputs: tuple[str, ...]) -> Iterator[Feeds]:
+def _feeds(source: Source, texts: fidelity.Texts) -> Iterator[Feeds]:
+    encoder = open_encoder(source.tokenizer, source.max_length, source.template)
     for query, passages in texts:
-        pairs = [encoder.pair(encoder.query(query), encoder.passage(p)) for p in passages]
-        for rows in batches([len(pair.ids) for pair in pairs]):
-            yield pad([pairs[row] for row in rows], 0, inputs)
+        for chunk in encoder.chunks([(query, passage) for passage in passages]):
+            for rows in batches([len(pair.ids) for pair in chunk]):
+                pairs = [chunk[row] for row in rows]
+                yield pad(pairs, source.padding, source.inputs, source.padding_side)
 
 
 def _write(
     folder: Path, source: Source, graphs: dict[Precision, onnx.ModelProto], figures: Figures
 ) -> None:
     folder.mkdir(parents=True)
-    # Where the checkpoint once lay is nobody's business.
-    config = {key: value for key, value in source.config.items() if key != "_name_or_path"}
+    config = {key: value for key, value in source.config.items() if key not in UNTOLD}
+    config["pad_token_id"] = source.padding
     (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     # Compact: a third smaller, and quicker to read.
     tokenizer = json.loads(source.tokenizer.read_text(encoding="utf-8"))
@@ -180,6 +160,7 @@ def _write(
                 "precision": precision,
                 **_facts(path),
                 "batch_invariant": True,
+                "requires": [],  # 7-bit weights are right, if not fast, on every processor
                 "fidelity": figures.get(precision, {}),
             }
         )
@@ -191,19 +172,31 @@ def _write(
         "max_length": source.max_length,
         "languages": list(source.languages),
         "license": source.license,
+        "inputs": list(source.inputs),
+        "padding_side": source.padding_side,
+        **({"template": source.template.to_json()} if source.template else {}),
         "variants": variants,
         "files": {name: _facts(folder / name) for name in (TOKENIZER, CONFIG)},
     }
+    for name, file in source.licences.items():
+        shutil.copyfile(file, folder / name)
+    report = fidelity.table({p: figures.get(p, {}) for p in graphs}) if figures else ""
+    (folder / CARD).write_text(model_card(source, variants, report), encoding="utf-8")
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
 
 
 def _replace(finished: Path, out: Path) -> None:
-    """Move the files into ``out``, the manifest last; graphs of an earlier export go."""
+    """Move the files into ``out``, the manifest last; graphs of an earlier export go.
+
+    A model card that somebody wrote stays.
+    """
     out.mkdir(parents=True, exist_ok=True)
     files = sorted(finished.iterdir(), key=lambda file: file.name == MANIFEST)
     for name in set(FILES.values()) - {file.name for file in files}:
         (out / name).unlink(missing_ok=True)
     for file in files:
+        if file.name == CARD and is_foreign(out / CARD):
+            continue
         partial = out / f"{file.name}.partial"
         shutil.copyfile(file, partial)
         partial.replace(out / file.name)

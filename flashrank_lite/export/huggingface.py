@@ -1,95 +1,66 @@
-"""A Hugging Face cross-encoder folder → what ``export_folder`` takes."""
+"""A Hugging Face reranker folder → what ``export_folder`` takes."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import torch
-from transformers import AutoConfig, AutoModelForSequenceClassification
+from flashrank_lite.errors import InvalidInput, ModelNotFound
+from flashrank_lite.export.card import describe
+from flashrank_lite.export.classifiers import read_classifier
+from flashrank_lite.export.generators import read_decoder, read_decoder_classifier, read_seq2seq
+from flashrank_lite.export.loading import Checkpoint, open_checkpoint
+from flashrank_lite.export.modular import MODULES, read_modular
+from flashrank_lite.export.recipes import Recipe, find_recipe
+from flashrank_lite.export.source import Source
 
-from flashrank_lite.errors import InvalidModel, ModelNotFound
-from flashrank_lite.export.folder import Source
-from flashrank_lite.models.config import activation, position_limit, relevant_class, stated_length
-from flashrank_lite.models.manifest import DEFAULT_LENGTH, TOKENIZER, read_json
 
+def read_checkpoint(
+    folder: Path,
+    *,
+    max_length: int | None = None,
+    recipe: Recipe | None = None,
+    name: str | None = None,
+) -> Source:
+    """Load a reranker (``config.json``, weights, a tokenizer) as transformers saves it.
 
-def read_checkpoint(folder: Path, *, max_length: int | None = None) -> Source:
-    """Load a sequence-classification checkpoint (``config.json``, weights, ``tokenizer.json``).
+    Sequence classifiers, decoders and T5 models that answer in words, and the modular rerankers of
+    sentence-transformers. Code in the folder is never run, and nothing is unpickled but tensors.
 
     Args:
         folder: the checkpoint.
         max_length: tokens of a pair; None for what its files say.
+        recipe: how to ask a model that answers in words; None for what its family is asked.
+        name: of the model; None for the folder's.
 
     Raises:
         ModelNotFound: there is no such folder.
-        InvalidModel: it has no ``tokenizer.json``, no relevance head, or weights of its head are
-            missing; the message says which.
+        InvalidModel: it cannot be exported as a reranker; the message says why.
+        InvalidInput: ``max_length`` is more than the model takes.
     """
     if not folder.is_dir():
         raise ModelNotFound(
             f"{folder} is not a folder: pass one that holds config.json and weights"
         )
-    if not (folder / TOKENIZER).is_file():
-        raise InvalidModel(f"{folder} has no {TOKENIZER}: save its fast tokenizer there first")
-    try:
-        config = AutoConfig.from_pretrained(folder, local_files_only=True)
-        model, loading = AutoModelForSequenceClassification.from_pretrained(
-            folder,
-            config=config,
-            local_files_only=True,
-            attn_implementation="eager",
-            dtype=torch.float32,  # many checkpoints are stored in fp16
-            output_loading_info=True,
-        )
-    except (OSError, ValueError) as error:
-        raise InvalidModel(
-            f"transformers cannot load {folder} as a cross-encoder: {error}"
-        ) from error
-    if loading["missing_keys"]:
-        missing = ", ".join(sorted(loading["missing_keys"])[:4])
-        raise InvalidModel(
-            f"{folder} holds no trained relevance head (missing {missing}): "
-            "export a fine-tuned cross-encoder, not its backbone"
-        )
-    if config.num_labels not in (1, 2):
-        raise InvalidModel(
-            f"{folder} has {config.num_labels} classes ({', '.join(config.id2label.values())}): "
-            "a relevance head has one logit, or two classes"
-        )
-    stated: dict[str, Any] = read_json(folder / "config.json") or {}
-    lengths = (
-        position_limit(stated),
-        stated_length(read_json(folder / "tokenizer_config.json") or {}),
-    )
-    found = min((n for n in lengths if n), default=DEFAULT_LENGTH)
-    head = (
-        {"type": "logit"}
-        if config.num_labels == 1
-        else {"type": "two_class", "relevant": relevant_class(stated)}
-    )
-    typed = getattr(config, "type_vocab_size", 0) and config.type_vocab_size > 1
-    inputs = ("input_ids", "attention_mask", *(("token_type_ids",) if typed else ()))
-    return Source(
-        module=_Logits(model, inputs),
-        tokenizer=folder / TOKENIZER,
-        config=stated,
-        name=folder.resolve().name,
-        max_length=max_length or found,
-        inputs=inputs,
-        activation=activation(stated),
-        head=head,
-    )
+    checkpoint = open_checkpoint(folder, name)
+    source = describe(_read(checkpoint, recipe), folder)
+    if max_length is not None:
+        limit = checkpoint.positions or max_length
+        if not 0 < max_length <= limit:
+            raise InvalidInput(
+                f"max_length must be from 1 to the {limit} positions of the model, not {max_length}"
+            )
+        source = replace(source, max_length=max_length)
+    return source
 
 
-class _Logits(torch.nn.Module):
-    """A transformers model as a function of plain tensors."""
-
-    def __init__(self, model: torch.nn.Module, inputs: tuple[str, ...]) -> None:
-        super().__init__()
-        self.model = model.eval()
-        self.inputs = inputs
-
-    def forward(self, *tensors: torch.Tensor) -> torch.Tensor:
-        out: torch.Tensor = self.model(**dict(zip(self.inputs, tensors, strict=True))).logits
-        return out
+def _read(checkpoint: Checkpoint, recipe: Recipe | None) -> Source:
+    if (checkpoint.folder / MODULES).is_file():
+        return read_modular(checkpoint, recipe)
+    if checkpoint.architecture.endswith("ForConditionalGeneration"):
+        return read_seq2seq(checkpoint, recipe or find_recipe(checkpoint))
+    if checkpoint.architecture.endswith("ForCausalLM"):
+        return read_decoder(checkpoint, recipe or find_recipe(checkpoint))
+    if checkpoint.is_decoder:
+        return read_decoder_classifier(checkpoint, recipe or find_recipe(checkpoint))
+    return read_classifier(checkpoint)

@@ -13,6 +13,8 @@ Format 1 of reranker.json:
     files        {"tokenizer.json": {"size", "sha256"}, ...}
     languages    (optional) ["en"]
     license      (optional) "apache-2.0"
+    template     (optional) the prompt: {"segments": [texts], "instruction": text}
+    padding_side (optional) "left" or "right", which is the default
 """
 
 import json
@@ -26,6 +28,7 @@ from flashrank_lite.errors import InvalidModel
 from flashrank_lite.models import config as hf
 from flashrank_lite.models.checksums import Facts, check, check_size
 from flashrank_lite.models.variants import Option, Processor, choose, first_runnable
+from flashrank_lite.prompts import Template
 
 FORMAT = 1
 MANIFEST = "reranker.json"
@@ -66,6 +69,8 @@ class Manifest:
         files: the other files that the manifest vouches for.
         chosen: which of the variants to run here.
         variant_reason: why that one.
+        template: the prompt of a model that is asked in words.
+        padding_side: where rows of a batch are padded.
     """
 
     name: str
@@ -81,6 +86,8 @@ class Manifest:
     license: str | None = None
     chosen: int = 0
     variant_reason: str = ""
+    template: Template | None = None
+    padding_side: Literal["left", "right"] = "right"
 
     @property
     def variant(self) -> Variant:
@@ -273,7 +280,17 @@ class _Reader:
             },
             languages=tuple(str(language) for language in data.get("languages") or ()),
             license=data.get("license"),
+            template=self._template(data),
+            padding_side=self._one_of(
+                {"padding_side": "right", **data}, "padding_side", "left", "right"
+            ),
         )
+
+    def _template(self, data: Json) -> Template | None:
+        try:
+            return Template.read(data["template"]) if data.get("template") else None
+        except InvalidModel as error:
+            raise self._wrong(f"has a 'template' that cannot be used: {error}") from error
 
     def _variants(self, entries: list[Any]) -> tuple[Variant, ...]:
         if not entries:

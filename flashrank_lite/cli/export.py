@@ -1,0 +1,120 @@
+"""``flashrank-lite export``: a checkpoint in, a verified model folder out.
+
+torch and its kin come in when an export runs; without them the command says what to install.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+DESCRIPTION = """\
+Turn a cross-encoder of Hugging Face format into a folder that ranks without torch: an int8 and an
+fp32 ONNX graph, its tokenizer, a manifest and a model card. The graphs are compared with torch and
+with each other on real text, and nothing is written that is not faithful. Code in the repository is
+never run. Needs: pip install "flashrank-lite[export]"
+"""
+
+EXAMPLES = """\
+examples:
+  flashrank-lite export cross-encoder/ms-marco-MiniLM-L6-v2 minilm
+  flashrank-lite export ./my-finetuned-model out --calibration texts.jsonl --max-length 512
+
+--calibration holds real queries with candidate passages, a line each: {"query": "...", "passages":
+["...", ...]}. Text like that of use makes the int8 graph better. --evaluation holds labelled lists:
+{"query": "...", "candidates": [{"id": "1", "text": "...", "label": 1}, ...]}.
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser, positive: Callable[[str], int]) -> None:
+    """Declare what the command takes; ``positive`` reads a whole number of at least 1."""
+    parser.add_argument("model", metavar="MODEL", help="a folder, or a Hub repository (owner/name)")
+    parser.add_argument("out", metavar="OUT", type=Path, help="the folder to write")
+    parser.add_argument(
+        "--precision",
+        nargs="+",
+        choices=("fp32", "int8"),
+        default=["fp32", "int8"],
+        help="graphs to write (default: both; int8 is the one that then runs)",
+    )
+    parser.add_argument(
+        "--calibration",
+        metavar="FILE",
+        type=Path,
+        help="real text, JSONL (default: a small mix of languages that ships with the package)",
+    )
+    parser.add_argument(
+        "--evaluation", metavar="FILE", type=Path, help="labelled lists, JSONL, for nDCG@10"
+    )
+    parser.add_argument("--revision", metavar="SHA", help="commit, tag or branch of the repository")
+    parser.add_argument("--max-length", metavar="N", type=positive, help="tokens of a pair")
+    parser.add_argument("--opset", metavar="N", type=positive, help="ONNX operators (default: 18)")
+    parser.add_argument(
+        "--template",
+        metavar="FILE",
+        type=Path,
+        help='prompt of a model that answers in words, JSON: {"segments", "instruction", "yes", '
+        '"no"} (default: that of its family)',
+    )
+    parser.add_argument(
+        "--table-bits",
+        type=int,
+        choices=(4, 8),
+        default=8,
+        help="bits of large embedding tables in the int8 graph (default: 8)",
+    )
+    parser.add_argument("--push-to-hub", metavar="REPO", help="upload OUT as this repository")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Export, with the report on standard error and the folder's path on standard output.
+
+    Raises:
+        FlashRankLiteError: as ``flashrank_lite.export`` raises it; ``MissingExtra`` without torch.
+    """
+    from flashrank_lite import export
+    from flashrank_lite.evaluation import read_candidate_lists
+    from flashrank_lite.export.hub import fetch, push
+    from flashrank_lite.export.recipes import read_recipe
+    from flashrank_lite.export.texts import bundled_texts, read_texts
+    from flashrank_lite.export.torch_graph import OPSET
+
+    _report_to_stderr()
+    calibration, evaluation = arguments.calibration, arguments.evaluation
+    texts = read_texts(calibration) if calibration else bundled_texts()
+    lists = {evaluation.stem: read_candidate_lists(evaluation)} if evaluation else None
+    recipe = read_recipe(arguments.template) if arguments.template else None
+    folder, origin = fetch(arguments.model, arguments.revision)
+    source = export.read_checkpoint(
+        folder,
+        max_length=arguments.max_length,
+        recipe=recipe,
+        name=arguments.model.rsplit("/", 1)[-1] if origin else None,
+    )
+    export.export_folder(
+        replace(source, origin=origin),
+        arguments.out,
+        texts,
+        precisions=arguments.precision,
+        table_bits=arguments.table_bits,
+        evaluation=lists,
+        opset=arguments.opset or OPSET,
+    )
+    print(arguments.out)
+    if arguments.push_to_hub:
+        print(push(arguments.out, arguments.push_to_hub))
+    return 0
+
+
+def _report_to_stderr() -> None:
+    """What the exporter logs is the command's report."""
+    logger = logging.getLogger("flashrank_lite.export")
+    if not logger.handlers:
+        handler = logging.StreamHandler(sys.stderr)
+        handler.setFormatter(logging.Formatter("%(message)s"))
+        logger.addHandler(handler)
+    logger.setLevel(logging.INFO)

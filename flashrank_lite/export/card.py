@@ -1,0 +1,96 @@
+"""What a model says of its origin and licence, and the model card of what is made of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from flashrank_lite import __version__
+from flashrank_lite.export.source import Source
+
+CARD = "README.md"
+MARK = "<!-- written by the exporter, which replaces it; take this line out to keep your own -->"
+_LICENCES = ("LICENSE", "LICENCE", "COPYING", "NOTICE")
+
+
+def describe(source: Source, folder: Path) -> Source:
+    """``source`` with the languages, the licence and the licence files that its folder states."""
+    found = {
+        file.name: file
+        for file in sorted(folder.iterdir())
+        if file.is_file() and file.name.upper().startswith(_LICENCES)
+    }
+    stated = _metadata(folder / CARD)
+    languages = stated.get("language") or ()
+    licence = stated.get("license_name") or stated.get("license")
+    return replace(
+        source,
+        licences=found,
+        languages=(languages,) if isinstance(languages, str) else tuple(map(str, languages)),
+        license=licence if isinstance(licence, str) else None,
+    )
+
+
+def model_card(source: Source, variants: Sequence[Mapping[str, Any]], report: str) -> str:
+    """The text of README.md: what it is, how to use it, how faithful it was found to be."""
+    facts = ["---"]
+    if source.license:
+        facts.append(f"license: {source.license}")
+    if source.languages:
+        facts += ["language:", *(f"- {language}" for language in source.languages)]
+    if source.origin and "@" in source.origin:
+        facts.append(f"base_model: {source.origin.partition('@')[0]}")
+    facts += ["library_name: flashrank-lite", "pipeline_tag: text-ranking", "---"]
+    origin = f" of {source.origin}" if source.origin else ""
+    files = "\n".join(
+        f"| `{v['file']}` | {v['precision']} | {v['size'] / 1e6:.1f} MB |" for v in variants
+    )
+    return "\n".join(
+        [
+            *facts,
+            "",
+            MARK,
+            "",
+            f"# {source.name}",
+            "",
+            f"An ONNX export{origin} for reranking on a CPU, by flashrank-lite {__version__}:",
+            "",
+            "```python",
+            "from flashrank_lite import Ranker",
+            "",
+            'hits = Ranker("path/to/this/folder").rank("a query", ["a passage", "another"])',
+            "```",
+            "",
+            "| file | precision | size |",
+            "|---|---|---|",
+            files,
+            "",
+            f"A query and a passage have up to {source.max_length} tokens together. The licence is "
+            f"that of the source: {source.license or 'not stated there'}.",
+            "",
+            "## Fidelity",
+            "",
+            "Measured by the exporter on real text; the same figures are in `reranker.json`.",
+            "",
+            "```",
+            report,
+            "```",
+            "",
+        ]
+    )
+
+
+def is_foreign(card: Path) -> bool:
+    """Whether there is a model card that the exporter did not write."""
+    return card.is_file() and MARK not in card.read_text(encoding="utf-8", errors="replace")
+
+
+def _metadata(card: Path) -> dict[str, Any]:
+    from huggingface_hub import metadata_load
+
+    try:
+        return metadata_load(card) or {} if card.is_file() else {}
+    except Exception:  # a card is prose: one that cannot be read says nothing
+        return {}

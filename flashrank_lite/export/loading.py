@@ -1,0 +1,174 @@
+"""Reads a checkpoint folder with transformers: never code of its own, never pickled objects."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    MODEL_FOR_MASKED_LM_MAPPING,
+    AutoConfig,
+    AutoTokenizer,
+)
+
+from flashrank_lite.errors import InvalidModel
+from flashrank_lite.models.config import position_limit, stated_length
+from flashrank_lite.models.manifest import DEFAULT_LENGTH, TOKENIZER, read_json
+
+# One ONNX file is one protobuf message, and those end at 2 GiB; the rest is for the graph itself.
+LARGEST_WEIGHTS = (1 << 31) - (16 << 20)  # bytes
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A folder with its small files read.
+
+    Attributes:
+        folder: where it lies.
+        name: of the model.
+        stated: config.json as it stands.
+        config: the same for transformers, its defaults filled in.
+        tokenizer: path of a tokenizer.json.
+        tokenizer_config: tokenizer_config.json, empty where there is none.
+        held: what must live as long as ``tokenizer`` is read.
+    """
+
+    folder: Path
+    name: str
+    stated: Json
+    config: Any
+    tokenizer: Path
+    tokenizer_config: Json
+    held: object = None
+
+    @property
+    def architecture(self) -> str:
+        """The class that the weights were saved from; empty if config.json does not say."""
+        return str((self.stated.get("architectures") or [""])[0])
+
+    @property
+    def positions(self) -> int | None:
+        """Tokens that the position table has room for; None where nothing bounds them."""
+        return position_limit(self.stated)
+
+    @property
+    def is_decoder(self) -> bool:
+        """Whether transformers knows a causal language model of this type, and no masked one."""
+        kind = type(self.config)
+        return kind in MODEL_FOR_CAUSAL_LM_MAPPING and kind not in MODEL_FOR_MASKED_LM_MAPPING
+
+    def length(self, *more: int | None) -> int:
+        """Tokens that the model takes: the least of what its files and ``more`` say."""
+        stated = (self.positions, stated_length(self.tokenizer_config), *more)
+        return min((n for n in stated if n), default=DEFAULT_LENGTH)
+
+
+def open_checkpoint(folder: Path, name: str | None = None) -> Checkpoint:
+    """Read the configuration and find, or convert, the tokenizer.
+
+    Raises:
+        InvalidModel: there is no config.json, transformers does not know the model without running
+            code from the folder, or there is no tokenizer.
+    """
+    stated = read_json(folder / "config.json")
+    if stated is None:
+        raise InvalidModel(f"{folder} has no config.json: pass the folder of a saved checkpoint")
+    try:
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError, KeyError) as error:
+        raise InvalidModel(
+            f"transformers does not know the model in {folder} ({_line(error)}): if it comes with "
+            "code of its own, that is never run; look for a checkpoint of a built-in architecture"
+        ) from error
+    tokenizer, held = folder / TOKENIZER, None
+    if not tokenizer.is_file():
+        held = tempfile.TemporaryDirectory(prefix="flashrank-lite-")
+        tokenizer = _convert_tokenizer(folder, Path(held.name), getattr(config, "vocab_size", 0))
+    return Checkpoint(
+        folder=folder,
+        name=name or folder.resolve().name,
+        stated=stated,
+        config=config,
+        tokenizer=tokenizer,
+        tokenizer_config=read_json(folder / "tokenizer_config.json") or {},
+        held=held,
+    )
+
+
+def load_model(checkpoint: Checkpoint, kind: Any, what: str) -> Any:
+    """Load the weights into a transformers model in fp32, ready for tracing.
+
+    Args:
+        checkpoint: the folder.
+        kind: an Auto class of transformers.
+        what: what is missing if the checkpoint lacks weights that ``kind`` needs.
+
+    Raises:
+        InvalidModel: transformers cannot load it, weights are missing or they are too large.
+    """
+    folder = checkpoint.folder
+    try:
+        model, loading = kind.from_pretrained(
+            folder,
+            config=checkpoint.config,
+            local_files_only=True,
+            trust_remote_code=False,
+            weights_only=True,
+            attn_implementation="eager",
+            dtype=torch.float32,  # many checkpoints are stored in half precision
+            output_loading_info=True,
+        )
+    except Exception as error:  # unpickling refused, shapes that do not fit, files cut short
+        raise InvalidModel(f"transformers cannot load {folder} ({_line(error)})") from error
+    missing = sorted(loading["missing_keys"])
+    if missing:
+        raise InvalidModel(
+            f"{folder} holds no trained {what} (missing {', '.join(missing[:4])}): "
+            "export a fine-tuned cross-encoder, not its backbone"
+        )
+    return model.eval()
+
+
+def check_size(module: torch.nn.Module, name: str) -> None:
+    """Refuse what no single ONNX file can hold.
+
+    Raises:
+        InvalidModel: the weights are too large in fp32.
+    """
+    size = sum(p.numel() for p in module.parameters()) * 4
+    if size > LARGEST_WEIGHTS:
+        raise InvalidModel(
+            f"{name} has {size / 1e9:.1f} GB of weights in fp32, and an ONNX file holds "
+            f"{LARGEST_WEIGHTS / 1e9:.1f} GB at most: export a smaller model of its family"
+        )
+
+
+def _convert_tokenizer(folder: Path, into: Path, known: int) -> Path:
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False
+        )
+        backend = tokenizer.backend_tokenizer
+    except Exception as error:  # every converter fails in its own way
+        raise InvalidModel(
+            f"{folder} has no {TOKENIZER}, and transformers cannot convert the tokenizer that it "
+            f"has ({_line(error)}): save its fast tokenizer there first"
+        ) from error
+    if backend.get_vocab_size() < known / 2:  # without its vocabulary some classes make up one
+        raise InvalidModel(
+            f"{folder} has no {TOKENIZER}, and the tokenizer that it has knows "
+            f"{backend.get_vocab_size()} tokens of {known}: put its vocabulary there"
+        )
+    file = into / TOKENIZER
+    backend.save(str(file))
+    return file
+
+
+def _line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

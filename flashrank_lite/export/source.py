@@ -1,0 +1,53 @@
+"""What an exporter takes, and the choices a caller may make about a checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from flashrank_lite.encoding import JOINED_INPUTS
+from flashrank_lite.prompts import Template
+
+
+@dataclass(frozen=True)
+class Source:
+    """A cross-encoder to be exported.
+
+    Attributes:
+        module: takes ``inputs`` of shape (n, tokens), returns logits of shape (n, 1) or (n, 2).
+        inputs: the names of its inputs, in the order it takes them: of ``JOINED_INPUTS`` or
+            all of ``SEPARATE_INPUTS``.
+        tokenizer: path of its tokenizer.json.
+        config: what config.json shall hold.
+        name: of the model.
+        activation: "sigmoid" or "raw", what its scores are by default.
+        max_length: tokens of a pair, special tokens included.
+        head: as in the manifest.
+        template: the prompt, of a model that is asked in words.
+        padding: id of the padding token.
+        padding_side: where rows of a batch are padded.
+        licences: files of the checkpoint that state its licence, by name.
+        origin: what the model card names as the source: a repository and its revision.
+        held: whatever must live as long as the source (a temporary folder).
+    """
+
+    module: torch.nn.Module
+    tokenizer: Path
+    config: dict[str, Any]
+    name: str
+    max_length: int
+    inputs: tuple[str, ...] = JOINED_INPUTS
+    activation: Literal["sigmoid", "raw"] = "sigmoid"
+    head: dict[str, Any] | None = None
+    languages: tuple[str, ...] = ()
+    license: str | None = None
+    template: Template | None = None
+    padding: int = 0
+    padding_side: Literal["left", "right"] = "right"
+    licences: Mapping[str, Path] = field(default_factory=dict)
+    origin: str | None = None
+    held: object = None

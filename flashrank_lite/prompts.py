@@ -1,0 +1,149 @@
+"""(query, passage) → token ids by a prompt template, for models that are asked in words.
+
+A template is a row of segments that are tokenised one by one and joined, as the recipes of decoder
+rerankers do it: some tokenise the whole body at once, some query and passage apart, and the ids
+differ. Texts of the template are never truncated: the passage is, and of a query what exceeds three
+quarters of the room.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from flashrank_lite.encoding import CHUNK_PAIRS, QUERY_SHARE, Pair, PairEncoder
+from flashrank_lite.errors import InvalidInput, InvalidModel
+from flashrank_lite.tokens import Ids, Tokens
+
+_FIELD = re.compile(r"\{(query|passage|instruction)\}")
+
+
+@dataclass(frozen=True)
+class Template:
+    """A prompt.
+
+    Attributes:
+        segments: texts with the fields {query}, {passage} and {instruction}; each segment is
+            tokenised by itself, without special tokens other than those written out in it.
+            {query} and {passage} stand in it once each, {passage} at the end of its segment.
+        instruction: what stands for {instruction}.
+    """
+
+    segments: tuple[str, ...]
+    instruction: str = ""
+
+    def __post_init__(self) -> None:
+        fields = [field for segment in self.segments for field in _FIELD.findall(segment)]
+        if fields.count("query") != 1 or fields.count("passage") != 1:
+            raise InvalidModel(
+                "a prompt template must have {query} and {passage} once each, and has "
+                f"{fields.count('query')} and {fields.count('passage')}: correct its segments"
+            )
+        if fields.index("query") > fields.index("passage"):
+            raise InvalidModel("a prompt template must have {query} before {passage}: swap them")
+        if not any(segment.endswith("{passage}") for segment in self.segments):
+            raise InvalidModel(
+                "in a prompt template {passage} must end its segment, so that truncating it cuts "
+                "nothing else: put what follows it into a segment of its own"
+            )
+
+    @classmethod
+    def read(cls, data: object) -> "Template":
+        """From what a manifest holds: {"segments": [...], "instruction": "..."}.
+
+        Raises:
+            InvalidModel: it is not of that form, or lacks a field.
+        """
+        if isinstance(data, Mapping):
+            segments, instruction = data.get("segments"), data.get("instruction", "")
+            texts = isinstance(segments, list) and all(isinstance(s, str) for s in segments)
+            if texts and isinstance(instruction, str):
+                return cls(tuple(segments or ()), instruction)
+        raise InvalidModel(
+            'a prompt template must be {"segments": [texts], "instruction": text}, not '
+            f"{data!r:.80}: export the model again, or correct it"
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """What `read` reads."""
+        return {"segments": list(self.segments), "instruction": self.instruction}
+
+
+class PromptEncoder:
+    """A tokenizer that fills in a template.
+
+    Args:
+        file: path of tokenizer.json.
+        max_length: tokens of a filled-in template at most.
+        template: the template.
+
+    Raises:
+        InvalidModel: the file cannot be read.
+        InvalidInput: `max_length` leaves no room for a query and a passage.
+    """
+
+    def __init__(self, file: Path, max_length: int, template: Template) -> None:
+        self._tokens = Tokens(file)
+        self.max_length = max_length
+        self._template = template
+        # ids of the segments that are the same in every prompt
+        self._fixed: list[Ids | None] = [
+            None
+            if "{query}" in segment or "{passage}" in segment
+            else self._tokens.ids(self._fill(segment, "", ""))
+            for segment in template.segments
+        ]
+        filled = (self._fill(segment, "", "") for segment in template.segments)
+        empty = sum(len(self._tokens.ids(segment)) for segment in filled)
+        self._query_room = int((max_length - empty) * QUERY_SHARE)
+        if self._query_room < 1:
+            raise InvalidInput(
+                f"max_length={max_length} is too small: the prompt alone has {empty} tokens, so "
+                f"use {empty + 2} or more (some hundred more to be of use)"
+            )
+
+    def token_id(self, token: str) -> int | None:
+        """The id of a token of the vocabulary, None if there is no such token."""
+        return self._tokens.tokenizer.token_to_id(token)
+
+    def chunks(self, pairs: Iterable[tuple[str, str]]) -> Iterator[list[Pair]]:
+        """Encode (query, passage) pairs some at a time: a list of any length is never all held."""
+        queries: dict[str, tuple[str, bool]] = {}
+        rest = iter(pairs)
+        while chunk := list(islice(rest, CHUNK_PAIRS)):
+            if len(queries) > CHUNK_PAIRS:
+                queries.clear()
+            for query, _ in chunk:
+                if query not in queries:
+                    queries[query] = self._tokens.shorten(query, self._query_room)
+            yield [self._pair(*queries[query], passage) for query, passage in chunk]
+
+    def _pair(self, query: str, cut: bool, passage: str) -> Pair:
+        parts: list[Ids | None] = []
+        for segment, fixed in zip(self._template.segments, self._fixed, strict=True):
+            if fixed is None and "{passage}" not in segment:
+                fixed = self._tokens.ids(self._fill(segment, query, ""))
+            parts.append(fixed)
+        room = self.max_length - sum(len(part) for part in parts if part is not None)
+        last = next(segment for segment in self._template.segments if "{passage}" in segment)
+        body = self._tokens.pieces(self._fill(last, query, passage), room)  # takes what is left
+        ids = np.concatenate([body.ids if part is None else part for part in parts])
+        return Pair(ids, np.zeros_like(ids), 0, cut or body.cut)
+
+    def _fill(self, segment: str, query: str, passage: str) -> str:
+        """In one pass: what a text holds is never taken for a field."""
+        values = {"query": query, "passage": passage, "instruction": self._template.instruction}
+        return _FIELD.sub(lambda found: values[found[1]], segment)
+
+
+def open_encoder(
+    file: Path, max_length: int, template: Template | None
+) -> PairEncoder | PromptEncoder:
+    """What encodes pairs for a model with this tokenizer.json and this template, if it has one."""
+    if template is None:
+        return PairEncoder(file, max_length)
+    return PromptEncoder(file, max_length, template)
