@@ -205,7 +205,7 @@ def _scores(record: Record) -> str:
 def _cold_rows(records: list[Record]) -> Iterator[Row]:
     yield ["engine", "all", "interpreter", "import", "load", "first run", "peak MB", "nano / it"]
     done = [record for record in records if record["total_ms"]]
-    nano = next((r["total_ms"] for r in done if r["engine"] == NANO), [])
+    nano: list[float] = next((r["total_ms"] for r in done if r["engine"] == NANO), [])
     for record in sorted(done, key=lambda r: statistics.median(r["total_ms"])):
         fields = ("total_ms", "interpreter_ms", "import_ms", "load_ms", "first_ms", "peak_mb")
         parts = [f"{statistics.median(record[field]):.0f}" for field in fields]
