@@ -219,6 +219,17 @@ def test_rank_and_info_take_a_name_and_a_file(
     assert "onnx/model_O3.onnx" in info["verified_files"]
 
 
+def test_info_takes_one_of_several_graphs_with_odd_names(
+    toy_folder: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    from conftest import toy_graph
+
+    toy_folder(toy_graph(), graph_name="a.onnx")
+    folder = toy_folder(toy_graph(), graph_name="b.onnx")
+    assert main(["info", "--model", str(folder), "--file", "b.onnx"]) == 0
+    assert json.loads(capsys.readouterr().out)["variant"] == "b.onnx"
+
+
 # FlashRank's zip files
 
 FLASHRANK = "prithivida/flashrank"

@@ -144,6 +144,24 @@ def test_a_changed_file_of_the_same_size_is_found_by_verify(tmp_path: Path) -> N
         verify(folder)
 
 
+def test_verify_does_not_ask_which_graph_would_be_run(tmp_path: Path) -> None:
+    assert verify(hf_folder(tmp_path / "odd", {}, "a.onnx", "b.onnx")) == []
+    folder = folder_with(tmp_path / "m")
+    variant = {"file": "model.onnx", **facts(folder / "model.onnx"), "requires": ["no_such_set"]}
+    folder_with(folder, variants=[variant])
+    with pytest.raises(InvalidModel, match="no graph for this processor"):
+        read_manifest(folder)
+    assert verify(folder) == ["model.onnx", "tokenizer.json"]
+
+
+@pytest.mark.parametrize("gone", ["model.onnx", "tokenizer.json"])
+def test_verify_says_that_a_file_is_gone(tmp_path: Path, gone: str) -> None:
+    folder = folder_with(tmp_path / "m")
+    (folder / gone).unlink()
+    with pytest.raises(InvalidModel, match=r"is missing"):
+        verify(folder)
+
+
 def test_a_folder_that_says_nothing_of_itself_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidModel, match=r"neither reranker\.json nor config\.json"):
         read_manifest(hf_folder(tmp_path / "m", None))

@@ -181,18 +181,22 @@ def select(
 def verify(folder: Path) -> list[str]:
     """Compare the sha256 of every file that reranker.json lists, absent graphs left out.
 
+    Which of the graphs would be run, and whether this processor can, makes no difference.
+
     Returns:
         The names of the files that were compared: none if there is no reranker.json.
 
     Raises:
         ChecksumMismatch: a file is not the one that the manifest describes.
-        InvalidModel: as `read_manifest`.
+        InvalidModel: a file is gone, or as `parse_manifest`.
     """
-    manifest = read_manifest(folder)
+    manifest = parse_manifest(folder)
     listed = {variant.file: variant.facts for variant in manifest.variants}
+    there = {name: facts for name, facts in listed.items() if (folder / name).is_file()}
     compared = []
-    for name, facts in {**listed, **manifest.files}.items():
-        if facts.sha256 is not None and (folder / name).is_file():
+    for name, facts in {**(there or listed), **manifest.files}.items():
+        check_size(folder / name, facts, MANIFEST)
+        if facts.sha256 is not None:
             check(folder / name, facts, MANIFEST)
             compared.append(name)
     return compared
