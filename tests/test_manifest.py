@@ -1,5 +1,6 @@
 import hashlib
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from conftest import toy_graph
 
 from flashrank_lite import ChecksumMismatch, InvalidModel, Ranker
 from flashrank_lite.models import config as hf
+from flashrank_lite.models import manifest as manifest_module
 from flashrank_lite.models.manifest import read_manifest, verify
 from flashrank_lite.models.sources import bundled_folder
 
@@ -67,6 +69,28 @@ def test_the_bundled_model_is_what_its_manifest_says() -> None:
     assert {"tokenizer.json", "config.json"} <= set(verify(bundled_folder()))
     assert manifest.license
     assert manifest.languages
+
+
+def documented(*keys: str) -> set[str]:
+    """Of `keys`, those that the description of the format explains."""
+    text = (manifest_module.__doc__ or "").split("Format 1", 1)[1]
+    lines = [line.strip() for line in text.splitlines()]
+    starts = [re.match(r"[\w, ]+(?=:)|\w+", line) for line in lines]
+    words = {word for start in starts if start for word in re.findall(r"\w+", start[0])}
+    return words & {*keys}
+
+
+def test_every_key_that_is_read_or_written_is_documented() -> None:
+    written = (Path(manifest_module.__file__).parents[1] / "export" / "folder.py").read_text()
+    write = written.split("def _write(")[1].split("def _replace(")[0]
+    keys = {*re.findall(r'"(\w+)":', write)} - {"type"}
+    assert {"variants", "file", "requires", "inputs", "padding_side", "template"} <= keys
+    bundled = json.loads((bundled_folder() / "reranker.json").read_text())
+    keys |= bundled.keys() | {key for variant in bundled["variants"] for key in variant}
+    read = Path(manifest_module.__file__).read_text()
+    keys |= {*re.findall(r'(?:data|entry), "(\w+)"', read)}
+    keys |= {*re.findall(r'(?:data|entry)\.get\("(\w+)"', read)}
+    assert keys - documented(*keys) == set()
 
 
 def test_a_manifest_is_read(tmp_path: Path) -> None:
@@ -262,6 +286,19 @@ def test_the_activation_is_the_one_that_sentence_transformers_would_take(
     config: dict[str, Any], activation: str
 ) -> None:
     assert hf.activation(config) == activation
+
+
+@pytest.mark.parametrize(
+    "kind", ["gemma", "gemma2", "gemma3_text", "llama", "mistral", "phi3", "qwen2", "qwen3"]
+)
+def test_a_decoder_is_not_asked_without_the_prompt_that_only_a_manifest_states(
+    tmp_path: Path, kind: str
+) -> None:
+    folder = hf_folder(tmp_path / "m", {"model_type": kind})
+    with pytest.raises(InvalidModel, match=rf"{kind}.*prompt.*`flashrank-lite export MODEL OUT`"):
+        read_manifest(folder)
+    folder_with(folder)
+    assert read_manifest(folder).name == "toy"
 
 
 @pytest.mark.parametrize(
