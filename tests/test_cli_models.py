@@ -289,3 +289,55 @@ def test_a_file_of_an_unpacked_model_that_was_cut_short_is_seen(hub: LoopbackHub
     os.truncate(locate(NAME).folder / "flashrank-MultiBERT-L12_Q.onnx", 9)
     with pytest.raises(InvalidModel, match="9 bytes, but the record of its download says"):
         Ranker(NAME)
+
+
+GRAPH = "flashrank-MultiBERT-L12_Q.onnx"
+
+
+def damage(folder: Path) -> None:
+    content = (folder / GRAPH).read_bytes()
+    (folder / GRAPH).write_bytes(b"\0" * len(content))
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        damage,
+        lambda folder: os.truncate(folder / GRAPH, 9),
+        lambda folder: (folder / "tokenizer.json").unlink(),
+        lambda folder: (folder / "download.json").unlink(),
+        lambda folder: (folder / "download.json").write_text("{"),
+    ],
+    ids=["changed", "cut short", "gone", "no record", "damaged record"],
+)
+def test_pull_mends_an_unpacked_model(
+    hub: LoopbackHub, answer: Answer, harm: Callable[[Path], object]
+) -> None:
+    hub.add(FLASHRANK, archive())
+    folder = locate(NAME).folder
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    harm(folder)
+    answer("pull", NAME)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert len(answer("verify", NAME)["verified_files"]) == 3
+    assert [path.name for path in folder.parent.iterdir() if path.is_dir()].count(folder.name) == 1
+    assert not list(folder.parent.glob(".unpacking-*"))
+
+
+def test_a_model_whose_record_was_lost_is_unpacked_again_when_it_is_loaded(
+    hub: LoopbackHub,
+) -> None:
+    hub.add(FLASHRANK, archive())
+    (locate(NAME).folder / "download.json").unlink()
+    with Ranker(NAME) as ranker:
+        assert len(ranker.rank(QUERY, PASSAGES)) == len(PASSAGES)
+
+
+def test_pull_leaves_an_unpacked_model_alone_that_is_whole(
+    hub: LoopbackHub, answer: Answer
+) -> None:
+    hub.add(FLASHRANK, archive())
+    graph = locate(NAME).folder / GRAPH
+    before = graph.stat()
+    answer("pull", NAME)
+    assert (graph.stat().st_ino, graph.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
