@@ -184,6 +184,42 @@ def test_several_models_go_into_folders_of_their_own(
             assert len(ranker.rank(QUERY, PASSAGES)) == len(PASSAGES)
 
 
+def test_two_models_that_would_share_a_folder_are_refused_before_any_is_pulled(
+    hub: LoopbackHub, refusal: Callable[..., str], tmp_path: Path
+) -> None:
+    for name in ("one/model", "two/Model", "one/other"):
+        hub.add(name, model_files())
+    for names in (("one/model", "one/other", "two/Model"), ("one/model", "one/model")):
+        line = refusal(1, "pull", *names, "--to", tmp_path / "d")
+        assert f"{names[0]} and {names[-1]} would both be written" in line
+    assert hub.log == []
+    assert not (tmp_path / "d").exists()
+
+
+@pytest.mark.parametrize("command", ["info", "verify"])
+def test_what_the_hub_cannot_have_is_not_advised_to_be_pulled(
+    hub: LoopbackHub, refusal: Callable[..., str], command: str
+) -> None:
+    for name in ("./nope", "~nobody_x/y", "x" * 300, "a/b/c", "no-such-name"):
+        line = refusal(1, command, name)
+        assert "no model" in line
+        assert "models pull" not in line
+    assert hub.log == []
+
+
+@pytest.mark.parametrize("command", ["info", "verify"])
+def test_a_revision_is_not_passed_over(
+    hub: LoopbackHub, answer: Answer, refusal: Callable[..., str], tmp_path: Path, command: str
+) -> None:
+    hub.add("org/name", model_files())
+    answer("pull", "org/name", "--to", tmp_path / "m")
+    for name in ("nano", tmp_path / "m"):
+        assert "revision='x'" in refusal(1, command, name, "--revision", "x")
+    line = refusal(1, command, "org/name", "--revision", "x")
+    assert "org/name is not on this disk at x" in line
+    assert "`flashrank-lite models pull org/name --revision x`" in line
+
+
 def test_what_cannot_be_pulled_or_verified_is_said(
     hub: LoopbackHub, refusal: Callable[..., str], tmp_path: Path
 ) -> None:
