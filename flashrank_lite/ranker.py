@@ -100,6 +100,7 @@ class Ranker:
                 f"max_length={length} is more than the {manifest.length_limit} tokens that the "
                 f"model {manifest.name!r} can take: pass {manifest.length_limit} or less"
             )
+        self._variant_reason = source.reason or manifest.variant_reason
         self._encoder = open_encoder(self._folder / TOKENIZER, length, manifest.template)
         padding = manifest.padding
         self._pad_id = self._encoder.token_id(padding) or 0 if isinstance(padding, str) else padding
@@ -238,7 +239,7 @@ class Ranker:
             "repository": self._source.repository,
             "revision": self._source.revision,
             "variant": self._manifest.variant.file,
-            "variant_reason": self._source.reason or self._manifest.variant_reason,
+            "variant_reason": self._variant_reason,
             "precision": self._manifest.variant.precision,
             "max_length": self._encoder.max_length,
             "activation": self._activation,
@@ -273,18 +274,22 @@ class Ranker:
     def __repr__(self) -> str:
         return f"<Ranker {self._manifest.name!r} {self._manifest.variant.file}>"
 
-    def __reduce__(self) -> tuple[Callable[[dict[str, Any]], "Ranker"], tuple[dict[str, Any]]]:
+    def __reduce__(
+        self,
+    ) -> tuple[Callable[[dict[str, Any], str], "Ranker"], tuple[dict[str, Any], str]]:
         if self._closed:
             raise RankerClosed("a closed ranker cannot be pickled: pickle it before it is closed")
-        # exactly this model, wherever the other process runs, and never the token
+        # exactly this model and graph, whatever processor the other process runs on (another graph
+        # would give other scores), and never the token
         source = self._source
         model = {
             "bundled": None,
             "folder": str(source.folder.resolve()),
             "hub": source.model,
         }[source.source]
-        found = {"model": model, "revision": source.revision, "token": None}
-        return _load, ({**self._arguments, **found},)
+        graph = self._manifest.variant.file
+        found = {"model": model, "revision": source.revision, "file": graph, "token": None}
+        return _load, ({**self._arguments, **found}, self._variant_reason)
 
     def _hits(
         self, read: list[Passage], logits: Floats, truncated: NDArray[np.bool_], top_k: int | None
@@ -328,8 +333,10 @@ class Ranker:
         return logits[which], truncated[which]
 
 
-def _load(arguments: dict[str, Any]) -> Ranker:
-    return Ranker(**arguments)
+def _load(arguments: dict[str, Any], variant_reason: str) -> Ranker:
+    ranker = Ranker(**arguments)
+    ranker._variant_reason = variant_reason  # why it was chosen, not that it was asked for by now
+    return ranker
 
 
 async def _off_loop(function: Callable[..., T], *arguments: Any) -> T:

@@ -86,3 +86,11 @@ def test_a_file_without_passages_is_refused(bench, tmp_path):
 )
 def test_a_percentile_lies_between_its_neighbours(values, share, expected):
     assert percentile(values, share) == pytest.approx(expected)
+
+
+def test_help_says_that_a_model_may_be_a_name(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        main(["bench", "--help"])
+    assert left.value.code == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "--model M a name, a repository org/name, or a folder" in said

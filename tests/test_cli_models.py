@@ -184,6 +184,42 @@ def test_several_models_go_into_folders_of_their_own(
             assert len(ranker.rank(QUERY, PASSAGES)) == len(PASSAGES)
 
 
+def test_two_models_that_would_share_a_folder_are_refused_before_any_is_pulled(
+    hub: LoopbackHub, refusal: Callable[..., str], tmp_path: Path
+) -> None:
+    for name in ("one/model", "two/Model", "one/other"):
+        hub.add(name, model_files())
+    for names in (("one/model", "one/other", "two/Model"), ("one/model", "one/model")):
+        line = refusal(1, "pull", *names, "--to", tmp_path / "d")
+        assert f"{names[0]} and {names[-1]} would both be written" in line
+    assert hub.log == []
+    assert not (tmp_path / "d").exists()
+
+
+@pytest.mark.parametrize("command", ["info", "verify"])
+def test_what_the_hub_cannot_have_is_not_advised_to_be_pulled(
+    hub: LoopbackHub, refusal: Callable[..., str], command: str
+) -> None:
+    for name in ("./nope", "~nobody_x/y", "x" * 300, "a/b/c", "no-such-name"):
+        line = refusal(1, command, name)
+        assert "no model" in line
+        assert "models pull" not in line
+    assert hub.log == []
+
+
+@pytest.mark.parametrize("command", ["info", "verify"])
+def test_a_revision_is_not_passed_over(
+    hub: LoopbackHub, answer: Answer, refusal: Callable[..., str], tmp_path: Path, command: str
+) -> None:
+    hub.add("org/name", model_files())
+    answer("pull", "org/name", "--to", tmp_path / "m")
+    for name in ("nano", tmp_path / "m"):
+        assert "revision='x'" in refusal(1, command, name, "--revision", "x")
+    line = refusal(1, command, "org/name", "--revision", "x")
+    assert "org/name is not on this disk at x" in line
+    assert "`flashrank-lite models pull org/name --revision x`" in line
+
+
 def test_what_cannot_be_pulled_or_verified_is_said(
     hub: LoopbackHub, refusal: Callable[..., str], tmp_path: Path
 ) -> None:
@@ -217,6 +253,17 @@ def test_rank_and_info_take_a_name_and_a_file(
     info = json.loads(capsys.readouterr().out)
     assert info["variant"] == "onnx/model_O3.onnx"
     assert "onnx/model_O3.onnx" in info["verified_files"]
+
+
+def test_info_takes_one_of_several_graphs_with_odd_names(
+    toy_folder: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    from conftest import toy_graph
+
+    toy_folder(toy_graph(), graph_name="a.onnx")
+    folder = toy_folder(toy_graph(), graph_name="b.onnx")
+    assert main(["info", "--model", str(folder), "--file", "b.onnx"]) == 0
+    assert json.loads(capsys.readouterr().out)["variant"] == "b.onnx"
 
 
 # FlashRank's zip files
@@ -278,3 +325,55 @@ def test_a_file_of_an_unpacked_model_that_was_cut_short_is_seen(hub: LoopbackHub
     os.truncate(locate(NAME).folder / "flashrank-MultiBERT-L12_Q.onnx", 9)
     with pytest.raises(InvalidModel, match="9 bytes, but the record of its download says"):
         Ranker(NAME)
+
+
+GRAPH = "flashrank-MultiBERT-L12_Q.onnx"
+
+
+def damage(folder: Path) -> None:
+    content = (folder / GRAPH).read_bytes()
+    (folder / GRAPH).write_bytes(b"\0" * len(content))
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        damage,
+        lambda folder: os.truncate(folder / GRAPH, 9),
+        lambda folder: (folder / "tokenizer.json").unlink(),
+        lambda folder: (folder / "download.json").unlink(),
+        lambda folder: (folder / "download.json").write_text("{"),
+    ],
+    ids=["changed", "cut short", "gone", "no record", "damaged record"],
+)
+def test_pull_mends_an_unpacked_model(
+    hub: LoopbackHub, answer: Answer, harm: Callable[[Path], object]
+) -> None:
+    hub.add(FLASHRANK, archive())
+    folder = locate(NAME).folder
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    harm(folder)
+    answer("pull", NAME)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert len(answer("verify", NAME)["verified_files"]) == 3
+    assert [path.name for path in folder.parent.iterdir() if path.is_dir()].count(folder.name) == 1
+    assert not list(folder.parent.glob(".unpacking-*"))
+
+
+def test_a_model_whose_record_was_lost_is_unpacked_again_when_it_is_loaded(
+    hub: LoopbackHub,
+) -> None:
+    hub.add(FLASHRANK, archive())
+    (locate(NAME).folder / "download.json").unlink()
+    with Ranker(NAME) as ranker:
+        assert len(ranker.rank(QUERY, PASSAGES)) == len(PASSAGES)
+
+
+def test_pull_leaves_an_unpacked_model_alone_that_is_whole(
+    hub: LoopbackHub, answer: Answer
+) -> None:
+    hub.add(FLASHRANK, archive())
+    graph = locate(NAME).folder / GRAPH
+    before = graph.stat()
+    answer("pull", NAME)
+    assert (graph.stat().st_ino, graph.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)

@@ -2,13 +2,16 @@
 
 import json
 import pickle
+import shutil
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
 import pytest
 from conftest import PASSAGES, QUERY
 
-from flashrank_lite import InvalidInput, ProviderUnavailable, Ranker
+from flashrank_lite import InvalidInput, InvalidModel, ProviderUnavailable, Ranker
 from flashrank_lite.device import products_on_cpu
 from flashrank_lite.graph import Graph
 from flashrank_lite.models.sources import bundled_folder
@@ -72,3 +75,56 @@ def test_products_that_were_left_to_the_cpu_are_seen() -> None:
     assert {"MatMul", "MatMulIntegerToFloat"} <= {
         *products_on_cpu(Graph(BUNDLED, 1, [("CPU", {})]))
     }
+
+
+@pytest.fixture
+def cuda_without_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An onnxruntime that was built for CUDA, on a machine without a GPU that works.
+
+    Stood in for, because such a build is another package in the place of this one, and because it
+    has to fail here in the same way on machines that have a GPU. What is said is what it says.
+    """
+    real = onnxruntime.InferenceSession
+
+    def session(*arguments: Any, providers: list[Any], **more: Any) -> Any:
+        if "CUDAExecutionProvider" in providers:
+            raise RuntimeError("CUDA failure 100: no CUDA-capable device is detected ; GPU=-1\nat")
+        return real(*arguments, providers=providers, **more)
+
+    has = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: has)
+    monkeypatch.setattr(onnxruntime, "InferenceSession", session)
+    monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: None, raising=False)
+
+
+def test_cuda_that_cannot_open_a_sound_file_is_refused_with_the_cause(
+    cuda_without_a_gpu: None,
+) -> None:
+    with pytest.raises(
+        ProviderUnavailable, match=r"no CUDA-capable device is detected.*nvidia-smi"
+    ) as raised:
+        Ranker(device="cuda")
+    assert "damaged" not in str(raised.value)
+
+
+def test_auto_falls_back_where_cuda_cannot_open_a_sound_file(
+    cuda_without_a_gpu: None, ranker: Ranker
+) -> None:
+    with Ranker(device="auto") as auto:
+        info = auto.info()
+        np.testing.assert_array_equal(auto.score(QUERY, PASSAGES), ranker.score(QUERY, PASSAGES))
+    assert (info["device"], info["providers"]) == ("cpu", ["CPUExecutionProvider"])
+    assert "no CUDA-capable device is detected" in info["device_source"]
+
+
+@pytest.mark.parametrize("device", ["cuda", "auto"])
+def test_a_damaged_file_is_said_to_be_damaged_whatever_the_device(
+    cuda_without_a_gpu: None, tmp_path: Path, device: str
+) -> None:
+    folder = tmp_path / "m"
+    shutil.copytree(bundled_folder(), folder)
+    graph = folder / BUNDLED.name
+    content = graph.read_bytes()
+    graph.write_bytes(b"\xff" * len(content))
+    with pytest.raises(InvalidModel, match="damaged"):
+        Ranker(folder, device=device)

@@ -1,5 +1,6 @@
 import hashlib
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from conftest import toy_graph
 
 from flashrank_lite import ChecksumMismatch, InvalidModel, Ranker
 from flashrank_lite.models import config as hf
+from flashrank_lite.models import manifest as manifest_module
 from flashrank_lite.models.manifest import read_manifest, verify
 from flashrank_lite.models.sources import bundled_folder
 
@@ -67,6 +69,28 @@ def test_the_bundled_model_is_what_its_manifest_says() -> None:
     assert {"tokenizer.json", "config.json"} <= set(verify(bundled_folder()))
     assert manifest.license
     assert manifest.languages
+
+
+def documented(*keys: str) -> set[str]:
+    """Of `keys`, those that the description of the format explains."""
+    text = (manifest_module.__doc__ or "").split("Format 1", 1)[1]
+    lines = [line.strip() for line in text.splitlines()]
+    starts = [re.match(r"[\w, ]+(?=:)|\w+", line) for line in lines]
+    words = {word for start in starts if start for word in re.findall(r"\w+", start[0])}
+    return words & {*keys}
+
+
+def test_every_key_that_is_read_or_written_is_documented() -> None:
+    written = (Path(manifest_module.__file__).parents[1] / "export" / "folder.py").read_text()
+    write = written.split("def _write(")[1].split("def _replace(")[0]
+    keys = {*re.findall(r'"(\w+)":', write)} - {"type"}
+    assert {"variants", "file", "requires", "inputs", "padding_side", "template"} <= keys
+    bundled = json.loads((bundled_folder() / "reranker.json").read_text())
+    keys |= bundled.keys() | {key for variant in bundled["variants"] for key in variant}
+    read = Path(manifest_module.__file__).read_text()
+    keys |= {*re.findall(r'(?:data|entry), "(\w+)"', read)}
+    keys |= {*re.findall(r'(?:data|entry)\.get\("(\w+)"', read)}
+    assert keys - documented(*keys) == set()
 
 
 def test_a_manifest_is_read(tmp_path: Path) -> None:
@@ -141,6 +165,24 @@ def test_a_changed_file_of_the_same_size_is_found_by_verify(tmp_path: Path) -> N
     (folder / "model.onnx").write_bytes(b"a grapj")
     read_manifest(folder)
     with pytest.raises(ChecksumMismatch, match=r"sha256.*damaged"):
+        verify(folder)
+
+
+def test_verify_does_not_ask_which_graph_would_be_run(tmp_path: Path) -> None:
+    assert verify(hf_folder(tmp_path / "odd", {}, "a.onnx", "b.onnx")) == []
+    folder = folder_with(tmp_path / "m")
+    variant = {"file": "model.onnx", **facts(folder / "model.onnx"), "requires": ["no_such_set"]}
+    folder_with(folder, variants=[variant])
+    with pytest.raises(InvalidModel, match="no graph for this processor"):
+        read_manifest(folder)
+    assert verify(folder) == ["model.onnx", "tokenizer.json"]
+
+
+@pytest.mark.parametrize("gone", ["model.onnx", "tokenizer.json"])
+def test_verify_says_that_a_file_is_gone(tmp_path: Path, gone: str) -> None:
+    folder = folder_with(tmp_path / "m")
+    (folder / gone).unlink()
+    with pytest.raises(InvalidModel, match=r"is missing"):
         verify(folder)
 
 
@@ -244,6 +286,19 @@ def test_the_activation_is_the_one_that_sentence_transformers_would_take(
     config: dict[str, Any], activation: str
 ) -> None:
     assert hf.activation(config) == activation
+
+
+@pytest.mark.parametrize(
+    "kind", ["gemma", "gemma2", "gemma3_text", "llama", "mistral", "phi3", "qwen2", "qwen3"]
+)
+def test_a_decoder_is_not_asked_without_the_prompt_that_only_a_manifest_states(
+    tmp_path: Path, kind: str
+) -> None:
+    folder = hf_folder(tmp_path / "m", {"model_type": kind})
+    with pytest.raises(InvalidModel, match=rf"{kind}.*prompt.*`flashrank-lite export MODEL OUT`"):
+        read_manifest(folder)
+    folder_with(folder)
+    assert read_manifest(folder).name == "toy"
 
 
 @pytest.mark.parametrize(

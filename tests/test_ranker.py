@@ -1,5 +1,7 @@
 import copy
 import json
+import pickle
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -273,3 +275,33 @@ def test_a_float16_graph_ranks(toy_folder: Callable[..., Path]) -> None:
         scores = ranker.score("fleas", ["lives", "An", "years."])
     assert scores.dtype == np.float32
     assert np.argsort(scores).tolist() == [1, 0, 2]
+
+
+def test_the_graph_that_was_asked_for_is_the_one_that_is_unpickled(
+    toy_folder: Callable[..., Path],
+) -> None:
+    folder = toy_folder(toy_graph(constants={"thousand": np.array(10, np.float32)}))
+    shutil.copy(folder / "model.onnx", folder / "b.onnx")
+    toy_folder(toy_graph())
+    with Ranker(folder) as other, Ranker(folder, file="b.onnx") as made:
+        again = pickle.loads(pickle.dumps(made))
+        twice = pickle.loads(pickle.dumps(again))
+        expected = made.score(QUERY, PASSAGES).tolist()
+        assert other.score(QUERY, PASSAGES).tolist() != expected
+        for copied in (again, twice):
+            with copied:
+                assert copied.info() == made.info()
+                assert copied.score(QUERY, PASSAGES).tolist() == expected
+
+
+def test_the_graph_that_was_chosen_is_the_one_that_is_unpickled_whatever_came_since(
+    toy_folder: Callable[..., Path],
+) -> None:
+    folder = toy_folder(toy_graph())
+    with Ranker(folder) as made:
+        sent, info = pickle.dumps(made), made.info()
+    # it would be preferred by now, as another graph would be by another processor
+    shutil.copy(folder / "model.onnx", folder / "model_int8.onnx")
+    assert Ranker(folder).info()["variant"] == "model_int8.onnx"
+    with pickle.loads(sent) as again:
+        assert again.info() == info

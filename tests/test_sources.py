@@ -1,3 +1,4 @@
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -58,6 +59,27 @@ def test_the_nearest_names_are_suggested(wrong: str, near: str) -> None:
     with pytest.raises(ModelNotFound, match="Did you mean") as raised:
         sources.locate(wrong)
     assert near in str(raised.value)
+
+
+@pytest.mark.parametrize("wrong", ["~nobody_x/y", "x" * 300, "./" + "x/" * 3000, "a\0b", "./a\0b"])
+def test_what_cannot_even_be_looked_for_is_not_found(
+    wrong: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for model in (wrong, Path(wrong)):
+        with pytest.raises(ModelNotFound, match="no model"):
+            sources.locate(model)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows keeps the folder that a process is in")
+def test_a_name_is_looked_up_in_a_folder_that_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(ModelNotFound, match=r"no model 'nanno'.*Did you mean nano"):
+        sources.locate("nanno")
 
 
 PATHS = [

@@ -47,7 +47,8 @@ def add_to(commands: Any, run_checked: Any, positive: Any) -> None:
         "--model",
         metavar="M",
         action="append",
-        help="a model folder; again for another beside it (default: the bundled nano)",
+        help="a name, a repository org/name, or a folder; again for another beside it "
+        "(default: the bundled nano)",
     )
     parser.add_argument(
         "--threads", metavar="N", type=positive, help="default: the cores we may use"
@@ -111,7 +112,7 @@ def measure(
     Args:
         query: what the passages are ranked for.
         passages: as for `Ranker.rank`.
-        models: folders; None for the bundled one.
+        models: names, repositories or folders; None for the bundled one.
         counts: lengths of the lists; longer than `passages` means all of them.
         repeats: timed rounds, after one that warms up.
         options: for every `Ranker`.

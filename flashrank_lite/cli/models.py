@@ -77,11 +77,11 @@ def _info(arguments: argparse.Namespace) -> int:
 
     entry = catalog.find(arguments.name)
     repository = arguments.name if entry is None else entry.repository
-    if repository is None or Path(arguments.name).is_dir():
+    if _is_local(entry, arguments.name):
         from flashrank_lite.models.manifest import read_manifest
         from flashrank_lite.models.sources import locate
 
-        folder = locate(arguments.name).folder
+        folder = locate(arguments.name, revision=arguments.revision).folder
         facts = {"path": str(folder), **(entry.to_dict() if entry else {})}
         manifest = read_manifest(folder)
         facts |= {"name": manifest.name, "license": manifest.license}
@@ -91,7 +91,7 @@ def _info(arguments: argparse.Namespace) -> int:
         record = _record(entry, arguments.revision, arguments.name)
         facts = entry.to_dict() if entry is not None else {"repository": repository}
         if entry is None and record is None:
-            raise _not_here(arguments.name)
+            raise _not_here(arguments.name, arguments.revision)
         facts["on_disk"] = record is not None
         if record is not None:
             checksums = {file: known.sha256 for file, known in record.files.items()}
@@ -106,12 +106,13 @@ def _pull(arguments: argparse.Namespace) -> int:
     from flashrank_lite.models.sources import locate
 
     rows = []
+    several = arguments.to is not None and len(arguments.names) > 1
+    folders = _folder_names(arguments.names) if several else {}
     for name in arguments.names:
         found = locate(name, revision=arguments.revision, file=arguments.graph, refresh=True)
         folder = found.folder
         if arguments.to is not None:
-            several = len(arguments.names) > 1
-            folder = Path(arguments.to, name.rpartition("/")[2] if several else "")
+            folder = Path(arguments.to, folders.get(name, ""))
             write_folder(found, folder)
         elif found.repository is None:
             raise InvalidInput(f"{name} is the folder {folder}: there is nothing to download")
@@ -128,14 +129,15 @@ def _verify(arguments: argparse.Namespace) -> int:
 
     entry = catalog.find(arguments.name)
     repository = arguments.name if entry is None else entry.repository
-    if repository is None or Path(arguments.name).is_dir():
+    if _is_local(entry, arguments.name):
         from flashrank_lite.models.sources import locate
 
-        folder, repository, commit = locate(arguments.name).folder, None, None
+        folder = locate(arguments.name, revision=arguments.revision).folder
+        repository, commit = None, None
     else:
         record = _record(entry, arguments.revision, arguments.name)
         if record is None:
-            raise _not_here(arguments.name)
+            raise _not_here(arguments.name, arguments.revision)
         folder, commit = _folder(entry, record), record.commit
     verified = verify(folder, repository, commit)
     if not verified:
@@ -145,6 +147,35 @@ def _verify(arguments: argparse.Namespace) -> int:
         )
     _show({"path": str(folder), "revision": commit, "verified_files": verified}, arguments.format)
     return 0
+
+
+def _is_local(entry: Entry | None, name: str) -> bool:
+    """Whether a name is the bundled model, a folder, or nothing that the Hub could have."""
+    from flashrank_lite.models.sources import is_repository
+
+    if entry is None and not is_repository(name):
+        return True
+    return (entry is not None and entry.repository is None) or Path(name).is_dir()
+
+
+def _folder_names(names: list[str]) -> dict[str, str]:
+    """The folder below --to for each of several models.
+
+    Raises:
+        InvalidInput: two of them would share one.
+    """
+    folders: dict[str, str] = {}
+    for name in names:
+        folder = name.rpartition("/")[2]
+        # many file systems take upper and lower case for the same
+        for other, taken in folders.items():
+            if taken.lower() == folder.lower():
+                raise InvalidInput(
+                    f"{other} and {name} would both be written into the folder {folder}: pull them "
+                    "one at a time, each with a --to of its own"
+                )
+        folders[name] = folder
+    return folders
 
 
 def _record(entry: Entry | None, revision: str | None, name: str | None = None) -> Record | None:
@@ -168,14 +199,12 @@ def _folder(entry: Entry | None, record: Record) -> Path:
     return hub.folder_of(record)
 
 
-def _not_here(name: str) -> ModelNotFound:
-    from flashrank_lite.models import catalog
-
-    near = catalog.nearest(name)
-    hint = f" Did you mean {' or '.join(near)}?" if near and "/" not in name else ""
+def _not_here(name: str, revision: str | None) -> ModelNotFound:
+    wanted = name if revision is None else f"{name} --revision {revision}"
     return ModelNotFound(
-        f"{name} is not on this disk: `flashrank-lite models pull {name}` downloads it, and "
-        f"`flashrank-lite models list` shows the names we know.{hint}"
+        f"{name} is not on this disk{f' at {revision}' if revision else ''}: `flashrank-lite "
+        f"models pull {wanted}` downloads it, and `flashrank-lite models list` shows the names "
+        "that are known"
     )
 
 

@@ -4,6 +4,7 @@ The zip file is downloaded like any other file; its folder is unpacked beside th
 download, with checksums of its own.
 """
 
+import logging
 import shutil
 import tempfile
 import zipfile
@@ -15,6 +16,8 @@ from flashrank_lite.models.checksums import facts_of
 from flashrank_lite.models.client import Client, Token, not_writable
 from flashrank_lite.models.manifest import is_inside
 from flashrank_lite.models.record import IN_FOLDER, Record, read_record
+
+logger = logging.getLogger(__name__)
 
 _STARTED = ".unpacking-"
 
@@ -29,6 +32,9 @@ def fetch_archive(
 ) -> tuple[Path, Record]:
     """Find or download a zip file of a repository, and unpack it unless it was before.
 
+    With `refresh`, what was unpacked before is compared with its checksums, and unpacked again
+    where it is damaged; without its record it always is.
+
     Returns:
         The unpacked folder, and the record of its files.
 
@@ -38,18 +44,16 @@ def fetch_archive(
     file, record = hub.fetch_file(repository, archive, revision, token, refresh=refresh)
     folder = unpacked(record, archive)
     kept = read_record(folder / IN_FOLDER)
-    if kept is not None:
+    if kept is not None and not refresh:
         kept.check_sizes(folder, kept.files)
         return folder, kept
     with Client(repository).lock():
-        if not (folder / IN_FOLDER).is_file():
+        kept = read_record(folder / IN_FOLDER)  # another process may have unpacked it meanwhile
+        if kept is None or (refresh and _is_damaged(folder, kept)):
             try:
-                _unpack(file, folder, record)
+                kept = _unpack(file, folder, record)
             except OSError as error:
                 raise not_writable(error) from error
-    kept = read_record(folder / IN_FOLDER)
-    if kept is None:
-        raise InvalidModel(f"{folder} holds no model: remove it, and load the model again")
     return folder, kept
 
 
@@ -59,12 +63,20 @@ def unpacked(record: Record, archive: str) -> Path:
     return Client(record.repository).folder / "flashrank-lite" / f"{record.commit}-{name}"
 
 
-def _unpack(file: Path, folder: Path, record: Record) -> None:
-    """Unpack the one folder that holds a graph, whole or not at all."""
+def _is_damaged(folder: Path, kept: Record) -> bool:
+    try:
+        kept.verify(folder)
+    except InvalidModel as error:
+        logger.warning("%s: it is unpacked again", error)
+        return True
+    return False
+
+
+def _unpack(file: Path, folder: Path, record: Record) -> Record:
+    """Unpack the one folder that holds a graph, whole or not at all, in place of an earlier one."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    for left in folder.parent.glob(
-        f"{_STARTED}*"
-    ):  # of a process that was killed: the lock is ours
+    # of a process that was killed: the lock is ours
+    for left in folder.parent.glob(f"{_STARTED}*"):
         shutil.rmtree(left, ignore_errors=True)
     with tempfile.TemporaryDirectory(prefix=_STARTED, dir=folder.parent) as scratch:
         inside = Path(scratch) / "files"
@@ -85,4 +97,7 @@ def _unpack(file: Path, folder: Path, record: Record) -> None:
         facts = {name: facts_of(path) for name, path in sorted(files.items()) if path.is_file()}
         kept = Record(record.repository, record.revision, record.commit, files=facts)
         kept.write(model / IN_FOLDER)
+        if folder.exists():
+            folder.replace(Path(scratch) / "earlier")
         model.replace(folder)
+        return kept

@@ -10,7 +10,16 @@ _OFFSET_POSITIONS = frozenset(
     {"camembert", "data2vec-text", "ibert", "longformer", "luke", "mpnet", "roberta"}
     | {"roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "xmod"}
 )
+# decoders: as rerankers they were trained on a prompt, which no config states
+_PROMPTED = frozenset(
+    {"gemma", "gemma2", "gemma3_text", "llama", "mistral", "phi3", "qwen2", "qwen3"}
+)
 _RELEVANT = frozenset({"relevant", "positive", "yes", "true", "match", "related"})
+
+
+def wants_prompt(config: Mapping[str, Any]) -> bool:
+    """Whether the model is a decoder, whose scores mean nothing without its prompt."""
+    return config.get("model_type") in _PROMPTED
 
 
 def position_limit(config: Mapping[str, Any]) -> int | None:

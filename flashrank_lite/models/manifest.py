@@ -7,12 +7,18 @@ Format 1 of reranker.json:
     head         {"type": "logit"} or {"type": "two_class", "relevant": 0 or 1}
     activation   "sigmoid" or "raw": the default for this model
     max_length   tokens of a pair by default, special tokens included
-    variants     the graphs, preferred first: {"file", "precision", "size", "sha256",
-                 "batch_invariant", "requires", "fidelity"}, of which only "file" is obligatory;
-                 "requires" lists instruction sets, of which the processor must have one
+    variants     the graphs, preferred first, each with
+                 file: its path inside the folder; the rest is optional
+                 precision: "fp32", "int8", ...
+                 size, sha256: bytes, and hexadecimal
+                 batch_invariant: whether a row's scores are independent of the rows beside it
+                 requires: instruction sets, of which the processor must have one
+                 fidelity: {figure: number}, what the exporter measured
     files        {"tokenizer.json": {"size", "sha256"}, ...}
     languages    (optional) ["en"]
     license      (optional) "apache-2.0"
+    inputs       (optional) ["input_ids", ...]: names of the graphs' inputs, for people; what is run
+                 is asked of the graph itself
     template     (optional) the prompt: {"segments": [texts], "instruction": text}
     padding_side (optional) "left" or "right", which is the default
 """
@@ -141,7 +147,8 @@ def parse_manifest(folder: Path, name: str | None = None) -> Manifest:
     """What the JSON files say, of graphs that may not be there; without reranker.json no variants.
 
     Raises:
-        InvalidModel: a file is malformed, or there is neither reranker.json nor config.json.
+        InvalidModel: a file is malformed, there is neither reranker.json nor config.json, or only
+            the latter and the model needs a prompt.
     """
     config = read_json(folder / "config.json")
     tokenizer_config = read_json(folder / "tokenizer_config.json") or {}
@@ -181,18 +188,22 @@ def select(
 def verify(folder: Path) -> list[str]:
     """Compare the sha256 of every file that reranker.json lists, absent graphs left out.
 
+    Which of the graphs would be run, and whether this processor can, makes no difference.
+
     Returns:
         The names of the files that were compared: none if there is no reranker.json.
 
     Raises:
         ChecksumMismatch: a file is not the one that the manifest describes.
-        InvalidModel: as `read_manifest`.
+        InvalidModel: a file is gone, or as `parse_manifest`.
     """
-    manifest = read_manifest(folder)
+    manifest = parse_manifest(folder)
     listed = {variant.file: variant.facts for variant in manifest.variants}
+    there = {name: facts for name, facts in listed.items() if (folder / name).is_file()}
     compared = []
-    for name, facts in {**listed, **manifest.files}.items():
-        if facts.sha256 is not None and (folder / name).is_file():
+    for name, facts in {**(there or listed), **manifest.files}.items():
+        check_size(folder / name, facts, MANIFEST)
+        if facts.sha256 is not None:
             check(folder / name, facts, MANIFEST)
             compared.append(name)
     return compared
@@ -239,6 +250,12 @@ def read_json(file: Path) -> Json | None:
 
 
 def _derive(name: str, config: Json, tokenizer_config: Json) -> Manifest:
+    if hf.wants_prompt(config):
+        raise InvalidModel(
+            f"{name} is a decoder ({config['model_type']}), and no {MANIFEST} states the prompt "
+            "that it was trained on, without which its scores mean nothing: export its checkpoint "
+            "with `flashrank-lite export MODEL OUT`, and load the folder OUT"
+        )
     limit = hf.position_limit(config)
     lengths = [length for length in (limit, hf.stated_length(tokenizer_config)) if length]
     return Manifest(

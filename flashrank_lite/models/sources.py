@@ -16,6 +16,7 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from flashrank_lite.errors import InvalidInput, ModelNotFound
 
@@ -92,12 +93,12 @@ def locate(
         return _local(folder, "bundled", revision, file)
     if not isinstance(model, (str, os.PathLike)) or not os.fspath(model):
         raise InvalidInput(f"model must be None, a name, or the path of a folder, not {model!r}")
-    path = Path(model).expanduser().absolute()
-    if path.is_file():
+    path, kind = _look(model)
+    if kind == "file":
         raise ModelNotFound(
             f"{path} is a file: pass the folder it lies in, which also holds tokenizer.json"
         )
-    if path.is_dir():
+    if kind == "folder":
         return _local(path, "folder", revision, file)
     if not isinstance(model, str) or _looks_like_a_path(model):
         raise ModelNotFound(
@@ -106,6 +107,32 @@ def locate(
             "at all for the bundled one"
         )
     return _from_hub(model, path, revision, file, token, refresh)
+
+
+def _look(model: str | os.PathLike[str]) -> tuple[Path, Literal["folder", "file"] | None]:
+    """The path that a name may mean, and what lies there.
+
+    Raises:
+        ModelNotFound: it can only be a path, but none to look at: nobody has such a home,
+            it is too long, or a folder on the way is shut.
+    """
+    path = Path(model)
+    try:
+        path = path.expanduser()
+        path = path.absolute()
+        path.stat()
+        return path, "folder" if path.is_dir() else "file" if path.is_file() else None
+    except (FileNotFoundError, NotADirectoryError):
+        return path, None
+    except (OSError, RuntimeError, ValueError) as error:
+        if isinstance(model, str) and not _looks_like_a_path(model):
+            return path, None  # it is no folder, but may be a name all the same
+        why = error.strerror if isinstance(error, OSError) else None
+        raise ModelNotFound(
+            f"no model {os.fspath(model)!r:.80}: it cannot be looked for on this disk "
+            f"({why or error}). Pass the path of a folder, a name that `flashrank-lite models "
+            "list` shows, or org/name"
+        ) from error
 
 
 def _from_hub(
