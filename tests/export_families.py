@@ -81,7 +81,8 @@ def byte_level(folder: Path, *, chat: bool = False, **settings: Any) -> int:
     )
     tokenizer.train_from_iterator(lines(), trainer)
     if chat:
-        return _save(tokenizer, folder, {"pad_token": "<|endoftext|>"} | settings)
+        settings = {"pad_token": "<|endoftext|>", "model_max_length": 1024} | settings
+        return _save(tokenizer, folder, settings)
     tokenizer.post_processor = processors.RobertaProcessing(
         ("</s>", 2), ("<s>", 0), add_prefix_space=False
     )
@@ -319,7 +320,7 @@ def _decoder(folder: Path, vocabulary: int | None = None) -> dict[str, Any]:
         **SIZES,
         "vocab_size": vocabulary or byte_level(folder, chat=True, padding_side="left"),
         "num_key_value_heads": 2,
-        "max_position_embeddings": 640,
+        "max_position_embeddings": 1024,
         "pad_token_id": 0,
         "bos_token_id": 0,
         "eos_token_id": 2,
