@@ -13,7 +13,10 @@ from importlib import import_module
 TYPE_CHECKING = False  # what type checkers take for typing's, without importing typing (18 ms)
 if TYPE_CHECKING:
     from flashrank_lite.errors import (
+        AccessDenied,
+        CacheNotWritable,
         ChecksumMismatch,
+        DownloadFailed,
         FlashRankLiteError,
         InvalidInput,
         InvalidModel,
@@ -34,7 +37,10 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 __version__ = "0.1.0"
 
 __all__ = [
+    "AccessDenied",
+    "CacheNotWritable",
     "ChecksumMismatch",
+    "DownloadFailed",
     "FlashRankLiteError",
     "InvalidInput",
     "InvalidModel",

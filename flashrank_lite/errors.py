@@ -20,6 +20,18 @@ class ChecksumMismatch(InvalidModel):
     """A model file is not the one that its manifest describes."""
 
 
+class DownloadFailed(FlashRankLiteError):
+    """The Hub could not be reached, refused for now, or broke off: trying again may help."""
+
+
+class AccessDenied(FlashRankLiteError):
+    """The Hub does not show this model to us: it is private, gated, or the token is wrong."""
+
+
+class CacheNotWritable(FlashRankLiteError):
+    """The folder that downloads go to cannot be written."""
+
+
 class ProviderUnavailable(FlashRankLiteError):
     """An execution provider was asked for that this onnxruntime cannot give."""
 

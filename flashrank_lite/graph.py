@@ -31,6 +31,8 @@ _INTEGERS = {"tensor(int64)": np.int64, "tensor(int32)": np.int32}
 # DynamicQuantizeLinear, DynamicQuantizeMatMul, DynamicQuantizeLSTM: one activation scale for the
 # whole batch, padding included (onnxruntime#10111), so a row's result depends on its neighbours
 _DYNAMIC_OPERATOR = b"DynamicQuantize"
+_OTHER_NAMES = {"directml": "dml"}  # what people say, where onnxruntime says otherwise
+_CPU_ONLY = ["CPUExecutionProvider"]
 _QUIET = 4  # onnxruntime's "fatal": its errors reach us as exceptions
 
 
@@ -62,6 +64,7 @@ class Graph:
             Output(output.name, _shape(output.shape)) for output in session.get_outputs()
         ]
         self.providers: list[str] = session.get_providers()
+        self.placed = _placed(session) if self._wanted != _CPU_ONLY else []
         _alive.add(self)
 
     def run(self, feeds: Mapping[str, NDArray[Any]], output: str) -> NDArray[Any]:
@@ -125,6 +128,8 @@ class Graph:
         # on AVX2 and AVX-512 without VNNI, u8 x s8 products saturate at 16 bits and scores go
         # wrong; this has onnxruntime use u8 x u8 there, and changes nothing elsewhere
         options.add_session_config_entry("session.x64quantprecision", "1")
+        if self._wanted != _CPU_ONLY:  # so that nothing is left to the CPU unseen
+            options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
         try:
             session = onnxruntime.InferenceSession(
                 str(self.file),
@@ -175,7 +180,7 @@ def is_dynamic_int8(file: Path) -> bool:
 
 def _resolve(providers: Providers | None) -> list[str | tuple[str, dict[str, Any]]]:
     if providers is None:
-        return ["CPUExecutionProvider"]
+        return list(_CPU_ONLY)
     if isinstance(providers, str) or not providers:
         raise InvalidInput(
             f"providers must be a list of names, not {providers!r}: "
@@ -186,6 +191,7 @@ def _resolve(providers: Providers | None) -> list[str | tuple[str, dict[str, Any
     for entry in providers:
         name, options = (entry, None) if isinstance(entry, str) else entry
         short = str(name).lower().removesuffix("executionprovider")
+        short = _OTHER_NAMES.get(short, short)
         if f"{short}executionprovider" not in available:
             raise ProviderUnavailable(
                 f"this onnxruntime has no provider {name!r}; it has "
@@ -209,6 +215,14 @@ def _inputs(session: Any, file: Path) -> dict[str, Any]:
             f"{', '.join(SEPARATE_INPUTS)}"
         )
     return {name: _INTEGERS[kind] for name, kind in declared.items()}
+
+
+def _placed(session: Any) -> list[tuple[str, str]]:
+    """(provider, operator) of every node; empty before onnxruntime 1.24, which does not say."""
+    if not hasattr(session, "get_provider_graph_assignment_info"):
+        return []
+    parts = session.get_provider_graph_assignment_info()
+    return [(part.ep_name, node.op_type) for part in parts for node in part.get_nodes()]
 
 
 def _shape(shape: Sequence[object] | None) -> tuple[int | None, ...] | None:

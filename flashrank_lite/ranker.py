@@ -4,7 +4,7 @@ import logging
 import os
 from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,12 +12,14 @@ from numpy.typing import NDArray
 import flashrank_lite
 from flashrank_lite.batching import BATCH_TOKENS, batches
 from flashrank_lite.cpu import resolve_threads
+from flashrank_lite.device import open_graph
 from flashrank_lite.encoding import pad
 from flashrank_lite.errors import InvalidInput, RankerClosed
-from flashrank_lite.graph import Graph, Providers, is_dynamic_int8
+from flashrank_lite.graph import Providers, is_dynamic_int8
 from flashrank_lite.heads import Activation, Head, activate, choose_output, read_logits
+from flashrank_lite.languages import ScriptWatch
 from flashrank_lite.models.manifest import TOKENIZER, read_manifest
-from flashrank_lite.models.sources import locate
+from flashrank_lite.models.sources import Token, locate
 from flashrank_lite.passages import Passage, RankedPassage, read_passages
 from flashrank_lite.prompts import open_encoder
 
@@ -34,38 +36,52 @@ class Ranker:
     unpickled) and used after a fork.
 
     Args:
-        model: path of a model folder; None for the model inside the package.
+        model: None for the model inside the package, the path of a model folder, a name that
+            `flashrank-lite models list` shows, or "org/name" on the Hugging Face Hub, which is
+            downloaded once (`flashrank_lite.models.sources` has the rule for names).
+        revision: of a model on the Hub: a branch, a tag or a commit; None for "main", as it was
+            when it was first downloaded.
+        file: the graph to run, as a path inside the model, as in "onnx/model.onnx"; None for the
+            best one that this processor runs correctly.
+        token: for private repositories on the Hub; None for HF_TOKEN or a saved login.
         max_length: tokens of a query and a passage together, special tokens included; None for
             what the model says. Shorter is faster, and truncates more.
         threads: threads of one run; None for FLASHRANK_LITE_THREADS, or else the cores that
             affinity and cgroup quota leave to this process.
         activation: "sigmoid" for scores in [0, 1], "raw" for logits; None for what the model says.
         batch_tokens: padded tokens of one batch, which sets peak memory; None for 512.
+        device: "cpu", "cuda" (that, or an error that says what is missing) or "auto" (CUDA where it
+            works; `info()` says why not); None for what `providers` say.
         providers: onnxruntime execution providers, preferred first; None for the CPU.
 
     Raises:
-        ModelNotFound: there is no such folder.
-        InvalidModel: the folder cannot be used as a reranker.
+        ModelNotFound: there is no such folder, name, repository or revision.
+        AccessDenied, DownloadFailed, CacheNotWritable: it could not be downloaded.
+        InvalidModel: it cannot be used as a reranker; ChecksumMismatch: a file was changed.
         InvalidInput: an argument is out of range.
-        ProviderUnavailable: this onnxruntime lacks a provider that was asked for.
+        ProviderUnavailable: a device or provider that was asked for cannot be had.
     """
 
     def __init__(
         self,
         model: str | os.PathLike[str] | None = None,
         *,
+        revision: str | None = None,
+        file: str | None = None,
+        token: Token = None,
         max_length: int | None = None,
         threads: int | None = None,
         activation: Activation | None = None,
         batch_tokens: int | None = None,
+        device: Literal["cpu", "cuda", "auto"] | None = None,
         providers: Providers | None = None,
     ) -> None:
         self._arguments: dict[str, Any] = {
-            "model": model,
             "max_length": max_length,
             "threads": threads,
             "activation": activation,
             "batch_tokens": batch_tokens,
+            "device": device,
             "providers": providers,
         }
         self._closed = False
@@ -73,8 +89,10 @@ class Ranker:
             raise InvalidInput(f"activation must be 'sigmoid', 'raw' or None, not {activation!r}")
         self._batch_tokens = _positive("batch_tokens", batch_tokens) or BATCH_TOKENS
         self._threads = resolve_threads(threads)
-        self._folder = locate(model)
-        self._manifest = manifest = read_manifest(self._folder)
+        self._source = source = locate(model, revision=revision, file=file, token=token)
+        self._folder = source.folder
+        self._manifest = manifest = read_manifest(source.folder, source.file, name=source.name)
+        self._scripts = ScriptWatch(manifest.name, manifest.languages or source.languages)
         self._activation: Activation = activation or manifest.activation
         length = _positive("max_length", max_length) or manifest.max_length
         if manifest.length_limit is not None and length > manifest.length_limit:
@@ -85,13 +103,15 @@ class Ranker:
         self._encoder = open_encoder(self._folder / TOKENIZER, length, manifest.template)
         padding = manifest.padding
         self._pad_id = self._encoder.token_id(padding) or 0 if isinstance(padding, str) else padding
-        file = self._folder / manifest.variant.file
-        self._graph = Graph(file, self._threads.count, providers)
+        graph_file = self._folder / manifest.variant.file
+        self._graph, self._placement = open_graph(
+            graph_file, self._threads.count, device, providers
+        )
         head = Head(manifest.head, manifest.relevant)
         self._output, self._head = choose_output(self._graph.outputs, head)
         stated = manifest.variant.batch_invariant
         # a manifest may say that a graph mixes rows, but not deny it of one that is seen to
-        self._invariant = not is_dynamic_int8(file) and stated is not False
+        self._invariant = not is_dynamic_int8(graph_file) and stated is not False
         # without a mask padding would be read as text
         masked = any(name.endswith("attention_mask") for name in self._graph.inputs)
         self._alone = not self._invariant or not masked
@@ -208,11 +228,17 @@ class Ranker:
 
         `batch_invariant` says whether the graph's results are independent of the rows beside them.
         Where they are not (dynamic int8), passages are run one at a time, so that scores still are.
+        `variant_reason` says why this graph; `repository` and `revision` (the commit) are None for
+        a model that is not from the Hub.
         """
         return {
             "model": self._manifest.name,
             "path": str(self._folder),
+            "source": self._source.source,
+            "repository": self._source.repository,
+            "revision": self._source.revision,
             "variant": self._manifest.variant.file,
+            "variant_reason": self._source.reason or self._manifest.variant_reason,
             "precision": self._manifest.variant.precision,
             "max_length": self._encoder.max_length,
             "activation": self._activation,
@@ -222,6 +248,8 @@ class Ranker:
             "one_at_a_time": self._alone,
             "threads": self._threads.count,
             "threads_source": self._threads.source,
+            "device": self._placement.device,
+            "device_source": self._placement.source,
             "providers": list(self._graph.providers),
             "version": flashrank_lite.__version__,
         }
@@ -248,10 +276,15 @@ class Ranker:
     def __reduce__(self) -> tuple[Callable[[dict[str, Any]], "Ranker"], tuple[dict[str, Any]]]:
         if self._closed:
             raise RankerClosed("a closed ranker cannot be pickled: pickle it before it is closed")
-        # the folder itself: another process may have another working directory
-        bundled = self._arguments["model"] is None
-        folder = None if bundled else str(self._folder.resolve())
-        return _load, ({**self._arguments, "model": folder},)
+        # exactly this model, wherever the other process runs, and never the token
+        source = self._source
+        model = {
+            "bundled": None,
+            "folder": str(source.folder.resolve()),
+            "hub": source.model,
+        }[source.source]
+        found = {"model": model, "revision": source.revision, "token": None}
+        return _load, ({**self._arguments, **found},)
 
     def _hits(
         self, read: list[Passage], logits: Floats, truncated: NDArray[np.bool_], top_k: int | None
@@ -275,6 +308,7 @@ class Ranker:
         """Logit and truncation of each pair; equal pairs are run once, and so tie exactly."""
         if self._closed:
             raise RankerClosed("this ranker is closed: make a new Ranker, or close it later")
+        self._scripts.look(text for pair in pairs for text in pair)
         places: dict[tuple[str, str], int] = {}
         which = np.array([places.setdefault(pair, len(places)) for pair in pairs], np.intp)
         logits = np.empty(len(places), np.float32)

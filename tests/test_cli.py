@@ -134,7 +134,7 @@ def test_info_says_what_would_run_and_why(succeeds):
 @pytest.mark.parametrize(
     ("arguments", "word"),
     [
-        ([], "rank, info or export"),
+        ([], "rank, info, bench, export or models"),
         (["sort"], "invalid choice"),
         (["rank"], "QUERY"),
         (["rank", "q", "a", "b"], "unrecognized"),

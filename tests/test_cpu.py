@@ -1,10 +1,17 @@
 import os
+import sys
 from pathlib import Path
 
 import pytest
 
-from flashrank_lite import InvalidInput
-from flashrank_lite.cpu import Threads, cgroup_quota, resolve_threads, usable_cores
+from flashrank_lite import InvalidInput, cpu
+from flashrank_lite.cpu import (
+    Threads,
+    cgroup_quota,
+    instruction_sets,
+    resolve_threads,
+    usable_cores,
+)
 
 
 def write(root: Path, files: dict[str, str]) -> Path:
@@ -117,3 +124,60 @@ def test_a_bad_variable_is_refused_by_name(wish: str, tmp_path: Path) -> None:
 def test_a_bad_argument_is_refused(argument: object, tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="threads must be"):
         resolve_threads(argument, {}, tmp_path)  # type: ignore[arg-type]
+
+
+X86 = """processor\t: 0
+model name\t: some processor
+flags\t\t: fpu sse2 avx avx2 avx512f avx512_vnni amx_int8 hypervisor
+
+processor\t: 1
+flags\t\t: fpu avx_vnni
+"""
+ARM = """processor\t: 0
+BogoMIPS\t: 243.75
+Features\t: fp asimd evtstrm aes asimddp i8mm bf16
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        (X86, {"avx2", "avx512f", "avx512_vnni", "amx_int8"}),
+        (X86.replace("avx512_vnni", "avx_vnni"), {"avx2", "avx512f", "avx_vnni", "amx_int8"}),
+        (X86 * 400, {"avx2", "avx512f", "avx512_vnni", "amx_int8"}),
+        (ARM, {"dotprod", "i8mm"}),
+        (ARM.replace(" asimddp i8mm", ""), set()),
+        ("", set()),
+        ("rubbish \udcff", set()),
+    ],
+)
+def test_instruction_sets_are_those_of_the_first_processor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, found: set[str]
+) -> None:
+    monkeypatch.setattr(sys, "platform", "linux")
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc/cpuinfo").write_bytes(text.encode("utf-8", "surrogateescape"))
+    assert instruction_sets(tmp_path) == found
+    assert instruction_sets(tmp_path / "nowhere") == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("platform", "asked", "has", "found"),
+    [
+        ("darwin", "_sysctl", {"hw.optional.arm.FEAT_DotProd"}, {"dotprod"}),
+        ("darwin", "_sysctl", {"hw.optional.avx2_0"}, {"avx2"}),
+        ("win32", "_is_present", {40, 41}, {"avx2", "avx512f"}),
+        ("win32", "_is_present", set(), set()),
+    ],
+)
+def test_instruction_sets_are_asked_of_the_operating_system(
+    monkeypatch: pytest.MonkeyPatch, platform: str, asked: str, has: set[object], found: set[str]
+) -> None:
+    monkeypatch.setattr(sys, "platform", platform)
+    monkeypatch.setattr(cpu, asked, lambda name: name in has)
+    assert instruction_sets() == found
+
+
+def test_this_machine_says_something_it_knows() -> None:
+    known = {"avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "dotprod", "i8mm"}
+    assert instruction_sets() <= known

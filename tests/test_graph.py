@@ -9,7 +9,7 @@ from conftest import toy_graph
 
 from flashrank_lite import InvalidInput, InvalidModel, ProviderUnavailable, Ranker, RankerClosed
 from flashrank_lite.encoding import SEPARATE_INPUTS
-from flashrank_lite.graph import Graph, is_dynamic_int8
+from flashrank_lite.graph import Graph, _resolve, is_dynamic_int8
 from flashrank_lite.models.sources import bundled_folder
 
 onnx = pytest.importorskip("onnx")
@@ -120,6 +120,13 @@ def test_providers_go_by_their_full_or_short_name(tmp_path: Path) -> None:
     file = saved(toy_graph(), tmp_path)
     for wish in (["CPUExecutionProvider"], ["CPU"], ["cpu"], [("cpu", {})], None):
         assert Graph(file, 1, wish).providers == ["CPUExecutionProvider"]
+
+
+def test_a_provider_goes_by_the_name_that_people_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = ["DmlExecutionProvider", "OpenVINOExecutionProvider", "CoreMLExecutionProvider"]
+    monkeypatch.setattr("onnxruntime.get_available_providers", lambda: known)
+    wishes = ["DirectML", ("OpenVINO", {"device_type": "CPU"}), "coreml"]
+    assert _resolve(wishes) == [known[0], (known[1], {"device_type": "CPU"}), known[2]]
 
 
 def test_a_provider_that_is_not_there_is_refused_with_those_that_are(tmp_path: Path) -> None:

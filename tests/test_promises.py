@@ -90,6 +90,14 @@ def test_a_score_does_not_depend_on_other_queries(ranker: Ranker, alone: dict[st
         assert hit.score == pytest.approx(alone[hit.text], abs=BOUND)
 
 
+@pytest.mark.parametrize("threads", [1, 3])
+def test_a_score_does_not_depend_on_the_number_of_threads(
+    alone: dict[str, float], threads: int
+) -> None:
+    with Ranker(threads=threads, batch_tokens=100 * threads) as ranker:
+        np.testing.assert_allclose(ranker.score(QUERY, [*alone]), [*alone.values()], atol=BOUND)
+
+
 # 3. Bounded memory
 
 MEMORY = """
@@ -118,6 +126,34 @@ def test_memory_does_not_grow_with_the_number_or_length_of_passages(
     # megabyte's tokens 30 MB each; loading itself peaks some tens of MB above the working set
     grown = run_python(MEMORY.replace("COUNT", str(count)).replace("WORDS", str(words)))
     assert float(grown) < 128
+
+
+CALLS = """
+import random
+from flashrank_lite import Ranker
+
+def resident():
+    with open("/proc/self/statm") as statm:
+        return int(statm.read().split()[1]) * 4096 / 2**20
+
+words = "an adult flea lives for about a hundred days when it has a host to feed on".split()
+lengths = random.Random(0)
+after = {}
+with Ranker(max_length=64, threads=1) as ranker:
+    for call in range(1, 1001):
+        passages = [" ".join(lengths.choices(words, k=lengths.randint(1, 60)))
+                    for _ in range(lengths.choice((1, 1, 1, 4)))]
+        ranker.rank(" ".join(lengths.choices(words, k=lengths.randint(1, 9))), passages)
+        if call in (100, 1000):
+            after[call] = resident()
+print(after[1000] - after[100])
+"""
+
+
+@linux
+def test_a_thousand_calls_of_varying_lengths_keep_no_memory(run_python: RunPython) -> None:
+    # what one call could keep of its arrays at worst, 900 times over, would be hundreds of MB
+    assert float(run_python(CALLS)) < 8
 
 
 # 4. JSON-clean

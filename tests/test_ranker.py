@@ -183,7 +183,7 @@ def test_a_length_beyond_the_model_is_refused_with_its_limit() -> None:
         ({"threads": 0}, "threads must be"),
         ({"activation": "softmax"}, "activation must be 'sigmoid', 'raw' or None"),
         ({"providers": "CPU"}, "providers must be a list"),
-        ({"model": 5}, "model must be None or the path"),
+        ({"model": 5}, "model must be None, a name, or the path"),
     ],
 )
 def test_a_bad_argument_is_refused_by_name(arguments: dict[str, Any], says: str) -> None:

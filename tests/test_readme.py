@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from flashrank_lite.cli import main
+from flashrank_lite.cli.command import make_commands
 
 ROOT = Path(__file__).parents[1]
 PAGES = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "examples/README.md"]
@@ -19,7 +20,8 @@ def blocks(page, language):
 
 def shell_commands(page):
     script = "\n".join(blocks(page, "sh"))
-    return [shlex.split(part) for line in script.splitlines() for part in line.split("&&")]
+    parts = [part for line in script.splitlines() for part in line.split("&&")]
+    return [shlex.split(part, comments=True) for part in parts]
 
 
 @pytest.mark.parametrize("number", range(len(blocks("README.md", "python"))))
@@ -43,13 +45,19 @@ def test_the_two_commands_are_there():
 @pytest.mark.parametrize("page", ["README.md", "examples/README.md"])
 def test_the_rank_commands_run(page, monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
-    ranks = [
-        command for command in shell_commands(page) if command[:2] == ["flashrank-lite", "rank"]
-    ]
+    ranks = [part for part in shell_commands(page) if part[:2] == ["flashrank-lite", "rank"]]
     assert ranks
     for command in ranks:
         assert main(command[1:]) == 0
         assert '"id": "history-of-agriculture"' in capsys.readouterr().out.splitlines()[0]
+
+
+def test_the_models_commands_are_understood():
+    found = [part for part in shell_commands("README.md") if part[1:2] == ["models"]]
+    assert {part[2] for part in found} == {"list", "info", "pull", "verify"}
+    for _, group, name, *arguments in found:
+        parser, _ = make_commands().groups[group].runs[name]
+        assert parser.parse_args(arguments)
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -8,12 +8,11 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Sequence
-from pathlib import Path
-from typing import NoReturn
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
 
 from flashrank_lite import __version__
-from flashrank_lite.cli import export
+from flashrank_lite.cli import bench, export, models
 from flashrank_lite.cli.reading import FORMATS, read_passages, read_source
 from flashrank_lite.errors import FlashRankLiteError
 
@@ -74,34 +73,71 @@ def _complain(error: object, status: int) -> int:
     return status
 
 
+class Commands:
+    """The commands below a parser; a group is a command that has commands of its own.
+
+    A new command is one function that calls `add` or `group` on what it is given, and one line in
+    `make_commands`.
+    """
+
+    def __init__(self, parser: _Parser) -> None:
+        self.parser = parser
+        self.groups: dict[str, Commands] = {}
+        self.runs: dict[str, tuple[_Parser, Callable[[argparse.Namespace], int]]] = {}
+        self._parsers = parser.add_subparsers(metavar="COMMAND", dest="command")
+
+    def add(
+        self, name: str, run: Callable[[argparse.Namespace], int], **options: Any
+    ) -> argparse.ArgumentParser:
+        """Add a command that is run by `run`; options as for `ArgumentParser`."""
+        parser = self._parsers.add_parser(name, allow_abbrev=False, **options)
+        self.runs[name] = (parser, run)
+        return parser
+
+    def group(self, name: str, **options: Any) -> Commands:
+        """Add a command that has commands below it."""
+        self.groups[name] = Commands(self._parsers.add_parser(name, allow_abbrev=False, **options))
+        return self.groups[name]
+
+
 def _run(argv: list[str]) -> int:
-    parser, commands = _parsers()
-    if argv and argv[0] in commands:
-        command, rest = commands[argv[0]], argv[1:]
+    commands = make_commands()
+    while argv and argv[0] in commands.groups:
+        commands, argv = commands.groups[argv[0]], argv[1:]
+    if argv and argv[0] in commands.runs:
+        (parser, run), rest = commands.runs[argv[0]], argv[1:]
         # Options may stand between QUERY and FILE, unless "--" says that a query starts with "-".
-        parse = command.parse_args if "--" in rest else command.parse_intermixed_args
-        arguments = parse(rest)
-        run = {"rank": _rank, "info": _info, "export": export.run}[argv[0]]
-        return run(arguments)
-    parser.parse_args(argv)
-    parser.error("say what to do: rank, info or export")
+        parse = parser.parse_args if "--" in rest else parser.parse_intermixed_args
+        return run(parse(rest))
+    commands.parser.parse_args(argv)
+    names = [*commands.runs, *commands.groups]
+    commands.parser.error(f"say what to do: {', '.join(names[:-1])} or {names[-1]}")
 
 
-def _parsers() -> tuple[_Parser, dict[str, _Parser]]:
+def make_commands() -> Commands:
+    """Every command there is."""
     parser = _Parser(
         prog=PROGRAM,
         description="Rank passages for a query with a small cross-encoder, on the CPU.",
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
-    commands = parser.add_subparsers(metavar="COMMAND", dest="command")
-    rank = commands.add_parser(
+    commands = Commands(parser)
+    _add_rank_and_info(commands)
+    bench.add_to(commands, _bench, _positive)
+    _add_export(commands)
+    models.add_to(commands)
+    return commands
+
+
+def _add_rank_and_info(commands: Commands) -> None:
+    rank = commands.add(
         "rank",
+        _rank,
         help="rank the passages of a file or of standard input",
         description="Rank passages for a query, best first.",
         epilog=_RANK_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     rank.add_argument("query", metavar="QUERY", help="what the passages should answer")
     rank.add_argument(
@@ -119,33 +155,44 @@ def _parsers() -> tuple[_Parser, dict[str, _Parser]]:
     rank.add_argument(
         "--raw", action="store_true", help="scores are the model's logits, not in [0, 1]"
     )
-    info = commands.add_parser(
+    info = commands.add(
         "info",
+        _info,
         help="show the model, the threads and why, and the versions",
         description="Show the model that would rank (its files checked against their checksums), "
         "its threads and why, and the versions.",
-        allow_abbrev=False,
     )
     info.add_argument(
         "--format", choices=("table", "json"), help="default: table on a terminal, else json"
     )
-    exporter = commands.add_parser(
+    for command in (rank, info):
+        command.add_argument(
+            "--model",
+            metavar="M",
+            help="a name, a repository org/name, or a folder (default: the bundled nano)",
+        )
+        command.add_argument(
+            "--revision", metavar="R", help="of a repository: branch, tag or commit"
+        )
+        command.add_argument(
+            "--file", metavar="F", dest="graph", help="the graph to run, as in onnx/model.onnx"
+        )
+
+        command.add_argument(
+            "--threads", metavar="N", type=_positive, help="default: the cores we may use"
+        )
+
+
+def _add_export(commands: Commands) -> None:
+    parser = commands.add(
         "export",
+        export.run,
         help="make a model folder of a Hugging Face cross-encoder",
         description=export.DESCRIPTION,
         epilog=export.EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
-    export.add_arguments(exporter, _positive)
-    for command in (rank, info):
-        command.add_argument(
-            "--model", metavar="M", help="a model folder (default: the bundled nano)"
-        )
-        command.add_argument(
-            "--threads", metavar="N", type=_positive, help="default: the cores we may use"
-        )
-    return parser, {"rank": rank, "info": info, "export": exporter}
+    export.add_arguments(parser, _positive)
 
 
 def _positive(value: str) -> int:
@@ -159,11 +206,7 @@ def _positive(value: str) -> int:
 
 
 def _rank(arguments: argparse.Namespace) -> int:
-    if arguments.file is None and sys.stdin is not None and sys.stdin.isatty():
-        raise _UsageError(
-            "no FILE, and standard input is a terminal: "
-            "give a file, pipe passages in, or say - to type them"
-        )
+    _check_source(arguments)
     data, name = read_source(arguments.file)
     passages = read_passages(data, name, arguments.input, arguments.field)
 
@@ -173,6 +216,8 @@ def _rank(arguments: argparse.Namespace) -> int:
     screen = rendering.Screen.of_stdout()
     with Ranker(
         arguments.model,
+        revision=arguments.revision,
+        file=arguments.graph,
         max_length=arguments.max_length,
         threads=arguments.threads,
         activation="raw" if arguments.raw else None,
@@ -187,15 +232,33 @@ def _rank(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _bench(arguments: argparse.Namespace) -> int:
+    _check_source(arguments)
+    return bench.run(arguments)
+
+
+def _check_source(arguments: argparse.Namespace) -> None:
+    if arguments.file is None and sys.stdin is not None and sys.stdin.isatty():
+        raise _UsageError(
+            "no FILE, and standard input is a terminal: "
+            "give a file, pipe passages in, or say - to type them"
+        )
+
+
 def _info(arguments: argparse.Namespace) -> int:
     from flashrank_lite.cli import rendering
-    from flashrank_lite.models.manifest import verify
+    from flashrank_lite.models.verification import verify
     from flashrank_lite.ranker import Ranker
 
     screen = rendering.Screen.of_stdout()
-    with Ranker(arguments.model, threads=arguments.threads) as ranker:
+    with Ranker(
+        arguments.model,
+        revision=arguments.revision,
+        file=arguments.graph,
+        threads=arguments.threads,
+    ) as ranker:
         facts = ranker.info()
-        facts["verified_files"] = verify(Path(facts["path"]))
+        facts["verified_files"] = verify(facts["path"], facts["repository"], facts["revision"])
         facts["versions"] = rendering.versions()
     if (arguments.format or ("table" if screen.terminal else "json")) == "table":
         rendering.write_facts(facts, screen)

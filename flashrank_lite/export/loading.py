@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
+import weakref
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,6 +71,14 @@ class Checkpoint:
         return min((n for n in stated if n), default=DEFAULT_LENGTH)
 
 
+class _Held:
+    """A temporary folder that goes with this object."""
+
+    def __init__(self) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="flashrank-lite-"))
+        weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
+
+
 def open_checkpoint(folder: Path, name: str | None = None) -> Checkpoint:
     """Read the configuration and find, or convert, the tokenizer.
 
@@ -88,8 +98,8 @@ def open_checkpoint(folder: Path, name: str | None = None) -> Checkpoint:
         ) from error
     tokenizer, held = folder / TOKENIZER, None
     if not tokenizer.is_file():
-        held = tempfile.TemporaryDirectory(prefix="flashrank-lite-")
-        tokenizer = _convert_tokenizer(folder, Path(held.name), getattr(config, "vocab_size", 0))
+        held = _Held()
+        tokenizer = _convert_tokenizer(folder, held.folder, getattr(config, "vocab_size", 0))
     return Checkpoint(
         folder=folder,
         name=name or folder.resolve().name,

@@ -4,12 +4,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from flashrank_lite.errors import InvalidModel
-
-# model_int8.onnx is what our exporter writes; full precision comes before somebody else's
-# quantisation, which is most often dynamic int8: less exact, and slower one passage at a time
-GRAPHS = ("model_int8.onnx", "model.onnx", "model_optimized.onnx", "model_quantized.onnx")
-
 _UNSET_LENGTH = 1_000_000  # tokenizers write 1e30 for "no limit"
 # model types whose position ids start after the padding id: the table's first rows are never used
 _OFFSET_POSITIONS = frozenset(
@@ -66,40 +60,17 @@ def relevant_class(config: Mapping[str, Any]) -> int:
     return 0 if len(named) == 1 and str(named[0]) == "0" else 1
 
 
-def find_graph(folder: Path) -> str:
-    """Choose a graph: one of `GRAPHS` at the top, then under onnx/, then the only *.onnx file.
-
-    Returns:
-        Its path inside the folder, with forward slashes.
-
-    Raises:
-        InvalidModel: there is none, or several of which none has a known name.
-    """
-    for name in (*GRAPHS, *(f"onnx/{name}" for name in GRAPHS)):
-        if (folder / name).is_file():
-            return name
-    graphs = (*folder.glob("*.onnx"), *folder.glob("onnx/*.onnx"))
-    others = sorted(file.relative_to(folder).as_posix() for file in graphs)
-    if len(others) == 1:
-        return others[0]
-    if others:
-        raise InvalidModel(
-            f"{folder} has several graphs ({', '.join(others)}) and no file says which to use: "
-            "rename the right one model.onnx"
-        )
-    raise InvalidModel(
-        f"{folder} has no *.onnx file, at the top or under onnx/: export the model to ONNX"
-    )
-
-
 def precision_of(graph: str) -> str:
     """The precision that a file name gives away, "unknown" if it gives none away."""
     name = Path(graph).stem.lower()
     for precision, marks in (
-        ("int8", ("int8", "quint8", "quantized")),
-        ("int4", ("int4", "q4")),
-        ("fp16", ("fp16", "float16")),
+        ("int4", ("int4", "q4", "bnb4")),
+        ("int8", ("int8", "quantized")),  # qint8, quint8 and uint8 among them
+        ("fp16", ("fp16", "float16", "model_o4")),
     ):
         if any(mark in name for mark in marks):
             return precision
-    return "fp32" if name == "model" else "unknown"
+    if name.endswith("_q"):  # FlashRank's
+        return "int8"
+    exact = ("model", "model_optimized", "model_o1", "model_o2", "model_o3")
+    return "fp32" if name in exact else "unknown"

@@ -8,7 +8,8 @@ Format 1 of reranker.json:
     activation   "sigmoid" or "raw": the default for this model
     max_length   tokens of a pair by default, special tokens included
     variants     the graphs, preferred first: {"file", "precision", "size", "sha256",
-                 "batch_invariant", "fidelity"}, of which only "file" is obligatory
+                 "batch_invariant", "requires", "fidelity"}, of which only "file" is obligatory;
+                 "requires" lists instruction sets, of which the processor must have one
     files        {"tokenizer.json": {"size", "sha256"}, ...}
     languages    (optional) ["en"]
     license      (optional) "apache-2.0"
@@ -16,15 +17,17 @@ Format 1 of reranker.json:
     padding_side (optional) "left" or "right", which is the default
 """
 
-import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, TypeVar
 
-from flashrank_lite.errors import ChecksumMismatch, InvalidModel
+from flashrank_lite.cpu import instruction_sets
+from flashrank_lite.errors import InvalidModel
 from flashrank_lite.models import config as hf
+from flashrank_lite.models.checksums import Facts, check, check_size
+from flashrank_lite.models.variants import Option, Processor, choose, first_runnable
 from flashrank_lite.prompts import Template
 
 FORMAT = 1
@@ -37,21 +40,18 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Facts:
-    """Size in bytes and sha256 of a file; None where the manifest does not say."""
-
-    size: int | None = None
-    sha256: str | None = None
-
-
-@dataclass(frozen=True)
 class Variant:
-    """One graph of a model; `batch_invariant` None means that nobody said."""
+    """One graph of a model.
+
+    `batch_invariant` None means that nobody said; `requires` lists what the processor must have one
+    of (`flashrank_lite.cpu.instruction_sets`), nothing for every processor.
+    """
 
     file: str
     precision: str = "unknown"
-    facts: Facts = Facts()
+    facts: Facts = field(default_factory=Facts)
     batch_invariant: bool | None = None
+    requires: tuple[str, ...] = ()
     fidelity: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -67,6 +67,8 @@ class Manifest:
         padding: id of the padding token, or its text.
         variants: the graphs, preferred first.
         files: the other files that the manifest vouches for.
+        chosen: which of the variants to run here.
+        variant_reason: why that one.
         template: the prompt of a model that is asked in words.
         padding_side: where rows of a batch are padded.
     """
@@ -82,38 +84,51 @@ class Manifest:
     files: Mapping[str, Facts] = field(default_factory=dict)
     languages: tuple[str, ...] = ()
     license: str | None = None
+    chosen: int = 0
+    variant_reason: str = ""
     template: Template | None = None
     padding_side: Literal["left", "right"] = "right"
 
     @property
     def variant(self) -> Variant:
         """The graph to run."""
-        return self.variants[0]
+        return self.variants[self.chosen]
 
 
-def read_manifest(folder: Path) -> Manifest:
+def read_manifest(
+    folder: Path,
+    file: str | None = None,
+    *,
+    name: str | None = None,
+    processor: Processor = instruction_sets,
+) -> Manifest:
     """Read reranker.json, or derive as much from Hugging Face files; check that the files exist.
 
     Sizes are compared (it costs nothing), hashes are not: `verify` does that.
+
+    Args:
+        folder: the model folder.
+        file: the graph to run, as a path inside it; None for the best one for this processor.
+        name: of the model, where no manifest says it; None for the folder's.
+        processor: tells the processor's instruction sets, where there is a choice.
 
     Raises:
         InvalidModel: a file is missing or malformed; the message says which, and what to do.
         ChecksumMismatch: a file has another size than the manifest states.
     """
-    config = read_json(folder / "config.json")
-    tokenizer_config = read_json(folder / "tokenizer_config.json")
-    stated = read_json(folder / MANIFEST)
-    if stated is not None:
-        manifest = _Reader(folder / MANIFEST).manifest(stated, config or {}, tokenizer_config or {})
-    elif config is not None:
-        manifest = _derive(folder, config, tokenizer_config or {})
+    manifest = parse_manifest(folder, name)
+    variants = manifest.variants
+    if file is not None:
+        manifest = _asked_for(manifest, folder, file)
+    elif variants:
+        there = [variant for variant in variants if (folder / variant.file).is_file()]
+        manifest = select(manifest, [v.file for v in there or variants], folder, processor)
     else:
-        raise InvalidModel(
-            f"{folder} has neither {MANIFEST} nor config.json, so nothing says what kind of model "
-            "it holds: put one of them there"
-        )
-    for name, facts in {manifest.variant.file: manifest.variant.facts, **manifest.files}.items():
-        _check_size(folder / name, facts)
+        choice = choose(_graphs_in(folder), str(folder), processor)
+        manifest = _with_variant(manifest, choice.file, choice.reason)
+    chosen = manifest.variant
+    for listed, facts in {chosen.file: chosen.facts, **manifest.files}.items():
+        check_size(folder / listed, facts, MANIFEST)
     if not (folder / TOKENIZER).is_file():
         raise InvalidModel(
             f"{folder} has no {TOKENIZER}: save the model's fast tokenizer there "
@@ -122,8 +137,49 @@ def read_manifest(folder: Path) -> Manifest:
     return manifest
 
 
+def parse_manifest(folder: Path, name: str | None = None) -> Manifest:
+    """What the JSON files say, of graphs that may not be there; without reranker.json no variants.
+
+    Raises:
+        InvalidModel: a file is malformed, or there is neither reranker.json nor config.json.
+    """
+    config = read_json(folder / "config.json")
+    tokenizer_config = read_json(folder / "tokenizer_config.json") or {}
+    stated = read_json(folder / MANIFEST)
+    if stated is not None:
+        return _Reader(folder / MANIFEST).manifest(stated, config or {}, tokenizer_config)
+    if config is not None:
+        return _derive(name or folder.name, config, tokenizer_config)
+    raise InvalidModel(
+        f"{folder} has neither {MANIFEST} nor config.json, so nothing says what kind of model "
+        "it holds: put one of them there"
+    )
+
+
+def select(
+    manifest: Manifest, there: Sequence[str], where: object, processor: Processor = instruction_sets
+) -> Manifest:
+    """Of the variants that are there, choose the first one that this processor can run.
+
+    Raises:
+        InvalidModel: it can run none of them.
+    """
+    options = [Option(v.file, v.requires, v.precision) for v in manifest.variants]
+    found = first_runnable([option for option in options if option.file in there], processor)
+    if found is None:
+        needed = "; ".join(f"{v.file} needs {' or '.join(v.requires)}" for v in manifest.variants)
+        raise InvalidModel(
+            f"{where} has no graph for this processor ({needed}): name one with file= to run it "
+            "all the same, or export the model with a variant for every processor"
+        )
+    chosen = [option.file for option in options].index(found.file)
+    absent = [option.file for option in options[:chosen] if option.file not in there]
+    note = f"; {', '.join(absent)}, preferred to it, is not there" if absent else ""
+    return replace(manifest, chosen=chosen, variant_reason=found.reason + note)
+
+
 def verify(folder: Path) -> list[str]:
-    """Compare the sha256 of every listed file, the graphs that are not there left out.
+    """Compare the sha256 of every file that reranker.json lists, absent graphs left out.
 
     Returns:
         The names of the files that were compared: none if there is no reranker.json.
@@ -136,37 +192,38 @@ def verify(folder: Path) -> list[str]:
     listed = {variant.file: variant.facts for variant in manifest.variants}
     compared = []
     for name, facts in {**listed, **manifest.files}.items():
-        file = folder / name
-        if facts.sha256 is None or not file.is_file():
-            continue
-        _check_size(file, facts)
-        found = _sha256(file)
-        if found != facts.sha256.lower():
-            raise ChecksumMismatch(
-                f"{file} has sha256 {found}, but {MANIFEST} says {facts.sha256}: the file was "
-                "changed or damaged, so fetch or export the model again"
-            )
-        compared.append(name)
+        if facts.sha256 is not None and (folder / name).is_file():
+            check(folder / name, facts, MANIFEST)
+            compared.append(name)
     return compared
 
 
-def _sha256(file: Path) -> str:
-    digest = hashlib.sha256()
-    with file.open("rb") as handle:
-        while block := handle.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+def is_inside(name: str) -> bool:
+    """Whether a path that somebody else wrote stays in the folder it is relative to."""
+    path = PurePosixPath(name)
+    escapes = path.is_absolute() or ".." in path.parts or "\\" in name or ":" in name
+    return bool(path.parts) and not escapes
 
 
-def _check_size(file: Path, facts: Facts) -> None:
-    if not file.is_file():
-        raise InvalidModel(f"{file} is missing: fetch or export the model again")
-    size = file.stat().st_size
-    if facts.size is not None and size != facts.size:
-        raise ChecksumMismatch(
-            f"{file} has {size} bytes, but {MANIFEST} says {facts.size}: the copy is incomplete or "
-            "the file was changed, so fetch or export the model again"
-        )
+def _asked_for(manifest: Manifest, folder: Path, file: str) -> Manifest:
+    if not is_inside(file) or not (folder / file).is_file():
+        graphs = ", ".join(sorted(_graphs_in(folder))) or "a file that is there"
+        raise InvalidModel(f"{folder} has no file {file!r}: pass as file= {graphs}")
+    return _with_variant(manifest, file, "asked for")
+
+
+def _graphs_in(folder: Path) -> list[str]:
+    there = (*folder.glob("*.onnx"), *folder.glob("onnx/*.onnx"))
+    return [path.relative_to(folder).as_posix() for path in there]
+
+
+def _with_variant(manifest: Manifest, file: str, reason: str) -> Manifest:
+    """Choose `file`, which the manifest need not list."""
+    listed = [variant.file for variant in manifest.variants]
+    if file in listed:
+        return replace(manifest, chosen=listed.index(file), variant_reason=reason)
+    variants = (*manifest.variants, Variant(file, hf.precision_of(file)))
+    return replace(manifest, variants=variants, chosen=len(listed), variant_reason=reason)
 
 
 def read_json(file: Path) -> Json | None:
@@ -181,19 +238,18 @@ def read_json(file: Path) -> Json | None:
     return data
 
 
-def _derive(folder: Path, config: Json, tokenizer_config: Json) -> Manifest:
+def _derive(name: str, config: Json, tokenizer_config: Json) -> Manifest:
     limit = hf.position_limit(config)
     lengths = [length for length in (limit, hf.stated_length(tokenizer_config)) if length]
-    graph = hf.find_graph(folder)
     return Manifest(
-        name=folder.name,
+        name=name,
         head=None,
         relevant=hf.relevant_class(config),
         activation=hf.activation(config),
         max_length=min(lengths, default=DEFAULT_LENGTH),
         length_limit=limit,
         padding=hf.padding(config, tokenizer_config),
-        variants=(Variant(graph, hf.precision_of(graph)),),
+        variants=(),
     )
 
 
@@ -245,10 +301,17 @@ class _Reader:
                 precision=str(entry.get("precision", "unknown")),
                 facts=self._facts(entry),
                 batch_invariant=self._optional_bool(entry, "batch_invariant"),
+                requires=self._requires(entry),
                 fidelity=entry.get("fidelity") or {},
             )
             for entry in entries
         )
+
+    def _requires(self, entry: Json) -> tuple[str, ...]:
+        flags = entry.get("requires") or []
+        if not isinstance(flags, list) or not all(isinstance(flag, str) for flag in flags):
+            raise self._wrong(f"has {flags!r} for 'requires': it must be a list of names")
+        return tuple(flags)
 
     def _optional_bool(self, entry: Json, key: str) -> bool | None:
         value = entry.get(key)
@@ -262,8 +325,7 @@ class _Reader:
         return Facts(size, sha256)
 
     def _name(self, name: str) -> str:
-        path = PurePosixPath(name)
-        if path.is_absolute() or ".." in path.parts or "\\" in name or not path.parts:
+        if not is_inside(name):
             raise self._wrong(f"names the file {name!r}, which does not lie in its folder")
         return name
 

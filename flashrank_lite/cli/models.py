@@ -1,0 +1,214 @@
+"""``flashrank-lite models``: what there is to choose from, and what of it is on this disk."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flashrank_lite.errors import InvalidInput, ModelNotFound
+
+if TYPE_CHECKING:
+    from flashrank_lite.cli.command import Commands
+    from flashrank_lite.cli.rendering import Screen
+    from flashrank_lite.models.catalog import Entry
+    from flashrank_lite.models.record import Record
+
+_PULL_EXAMPLES = """\
+examples:
+  flashrank-lite models pull bge-reranker-base
+  flashrank-lite models pull ms-marco-MiniLM-L-12-v2 --to layer/model
+
+The first brings a model into the Hub's cache, or brings it up to date: what is loaded otherwise
+is the commit that was first downloaded. The second writes a plain folder, to bake into an image:
+load it with Ranker("layer/model"). The graph is the best one for the processor that pulls; name
+another with --file where the image will run elsewhere.
+"""
+_COLUMNS = ("name", "languages", "size", "license", "max_length", "figure", "on_disk")
+
+
+def add_to(commands: Commands) -> None:
+    """Add ``models`` and what is below it."""
+    models = commands.group(
+        "models",
+        help="list, download and verify models",
+        description="The models that are known by name, and those on this disk.",
+    )
+    listing = models.add("list", _list, help="the models that are known by name")
+    info = models.add("info", _info, help="what is known of a model, without asking the Hub")
+    pull = models.add(
+        "pull",
+        _pull,
+        help="download models, or bring them up to date",
+        epilog=_PULL_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    verify = models.add("verify", _verify, help="compare a model's files with their checksums")
+    for command in (info, verify):
+        command.add_argument("name", metavar="NAME", help="a name, org/name, or a folder")
+    pull.add_argument("names", metavar="NAME", nargs="+", help="a name, or org/name")
+    pull.add_argument(
+        "--to", metavar="DIR", help="write a plain folder; of several models, one in DIR for each"
+    )
+    for command in (info, pull, verify):
+        command.add_argument("--revision", metavar="R", help="branch, tag or commit")
+    pull.add_argument(
+        "--file", metavar="F", dest="graph", help="the graph to take, as in onnx/model.onnx"
+    )
+    for command in (listing, info, pull, verify):
+        command.add_argument(
+            "--format", choices=("table", "json"), help="default: table on a terminal, else json"
+        )
+
+
+def _list(arguments: argparse.Namespace) -> int:
+    from flashrank_lite.models import catalog
+
+    rows = []
+    for entry in catalog.entries():
+        record = _record(entry, None)
+        rows.append({**entry.to_dict(), "on_disk": entry.repository is None or record is not None})
+    _show(rows, arguments.format)
+    return 0
+
+
+def _info(arguments: argparse.Namespace) -> int:
+    from flashrank_lite.models import catalog
+
+    entry = catalog.find(arguments.name)
+    repository = arguments.name if entry is None else entry.repository
+    if repository is None or Path(arguments.name).is_dir():
+        from flashrank_lite.models.manifest import read_manifest
+        from flashrank_lite.models.sources import locate
+
+        folder = locate(arguments.name).folder
+        facts = {"path": str(folder), **(entry.to_dict() if entry else {})}
+        manifest = read_manifest(folder)
+        facts |= {"name": manifest.name, "license": manifest.license}
+        facts |= {"languages": list(manifest.languages), "max_length": manifest.max_length}
+        facts |= {"variant": manifest.variant.file, "variant_reason": manifest.variant_reason}
+    else:
+        record = _record(entry, arguments.revision, arguments.name)
+        facts = entry.to_dict() if entry is not None else {"repository": repository}
+        if entry is None and record is None:
+            raise _not_here(arguments.name)
+        facts["on_disk"] = record is not None
+        if record is not None:
+            checksums = {file: known.sha256 for file, known in record.files.items()}
+            facts |= {"revision": record.commit, "path": str(_folder(entry, record))}
+            facts |= {"files": checksums}
+    _show(facts, arguments.format)
+    return 0
+
+
+def _pull(arguments: argparse.Namespace) -> int:
+    from flashrank_lite.models.pull import write_folder
+    from flashrank_lite.models.sources import locate
+
+    rows = []
+    for name in arguments.names:
+        found = locate(name, revision=arguments.revision, file=arguments.graph, refresh=True)
+        folder = found.folder
+        if arguments.to is not None:
+            several = len(arguments.names) > 1
+            folder = Path(arguments.to, name.rpartition("/")[2] if several else "")
+            write_folder(found, folder)
+        elif found.repository is None:
+            raise InvalidInput(f"{name} is the folder {folder}: there is nothing to download")
+        row = {"name": found.name, "repository": found.repository, "revision": found.revision}
+        rows.append({**row, "variant": found.file, "variant_reason": found.reason})
+        rows[-1]["path"] = str(folder)
+    _show(rows, arguments.format)
+    return 0
+
+
+def _verify(arguments: argparse.Namespace) -> int:
+    from flashrank_lite.models import catalog
+    from flashrank_lite.models.verification import verify
+
+    entry = catalog.find(arguments.name)
+    repository = arguments.name if entry is None else entry.repository
+    if repository is None or Path(arguments.name).is_dir():
+        from flashrank_lite.models.sources import locate
+
+        folder, repository, commit = locate(arguments.name).folder, None, None
+    else:
+        record = _record(entry, arguments.revision, arguments.name)
+        if record is None:
+            raise _not_here(arguments.name)
+        folder, commit = _folder(entry, record), record.commit
+    verified = verify(folder, repository, commit)
+    if not verified:
+        raise InvalidInput(
+            f"nothing says what the files of {folder} should be: it has no reranker.json and no "
+            "record of a download, so export or pull the model again"
+        )
+    _show({"path": str(folder), "revision": commit, "verified_files": verified}, arguments.format)
+    return 0
+
+
+def _record(entry: Entry | None, revision: str | None, name: str | None = None) -> Record | None:
+    """The record of a model's download; of an archive, only if that was downloaded."""
+    from flashrank_lite.models import hub
+    from flashrank_lite.models.sources import is_repository
+
+    repository = name if entry is None else entry.repository
+    if repository is None or not is_repository(repository):
+        return None
+    record = hub.recorded(repository, revision)
+    archive = None if entry is None else entry.archive
+    return record if record is None or archive is None or archive in record.files else None
+
+
+def _folder(entry: Entry | None, record: Record) -> Path:
+    from flashrank_lite.models import archive, hub
+
+    if entry is not None and entry.archive is not None:
+        return archive.unpacked(record, entry.archive)
+    return hub.folder_of(record)
+
+
+def _not_here(name: str) -> ModelNotFound:
+    from flashrank_lite.models import catalog
+
+    near = catalog.nearest(name)
+    hint = f" Did you mean {' or '.join(near)}?" if near and "/" not in name else ""
+    return ModelNotFound(
+        f"{name} is not on this disk: `flashrank-lite models pull {name}` downloads it, and "
+        f"`flashrank-lite models list` shows the names we know.{hint}"
+    )
+
+
+def _show(facts: dict[str, Any] | list[dict[str, Any]], wanted: str | None) -> None:
+    from flashrank_lite.cli import rendering
+
+    screen = rendering.Screen.of_stdout()
+    if (wanted or ("table" if screen.terminal else "json")) == "json":
+        rendering.write_json(facts, screen, lines=False)
+    elif isinstance(facts, dict):
+        rendering.write_facts(facts, screen)
+    elif "on_disk" in facts[0]:
+        _write_list(facts, screen)
+    else:
+        for row in facts:
+            rendering.write_facts(row, screen)
+
+
+def _write_list(rows: list[dict[str, Any]], screen: Screen) -> None:
+    cells = [[_cell(row, column) for column in _COLUMNS] for row in rows]
+    heads = [column.replace("_", " ") for column in _COLUMNS]
+    rooms = [max(map(len, column)) for column in zip(heads, *cells, strict=True)]
+    for line in (heads, *cells):
+        padded = [cell.ljust(room) for cell, room in zip(line, rooms, strict=True)]
+        screen.write("  ".join(padded).rstrip())
+
+
+def _cell(row: dict[str, Any], column: str) -> str:
+    value = row.get(column)
+    if column == "figure":
+        return f"{value['metric']} {value['value']:.3f} {value['data']}" if value else ""
+    if isinstance(value, list):
+        return ", ".join(value)
+    if isinstance(value, bool):
+        return "yes" if value else ""
+    return "" if value is None else str(value)

@@ -1,0 +1,88 @@
+"""FlashRank's models: zip files in one repository, each with a model folder inside.
+
+The zip file is downloaded like any other file; its folder is unpacked beside the record of the
+download, with checksums of its own.
+"""
+
+import shutil
+import tempfile
+import zipfile
+from pathlib import Path, PurePosixPath
+
+from flashrank_lite.errors import InvalidModel
+from flashrank_lite.models import hub
+from flashrank_lite.models.checksums import facts_of
+from flashrank_lite.models.client import Client, Token, not_writable
+from flashrank_lite.models.manifest import is_inside
+from flashrank_lite.models.record import IN_FOLDER, Record, read_record
+
+_STARTED = ".unpacking-"
+
+
+def fetch_archive(
+    repository: str,
+    archive: str,
+    revision: str | None = None,
+    token: Token = None,
+    *,
+    refresh: bool = False,
+) -> tuple[Path, Record]:
+    """Find or download a zip file of a repository, and unpack it unless it was before.
+
+    Returns:
+        The unpacked folder, and the record of its files.
+
+    Raises:
+        InvalidModel: it is damaged, or holds no model. Others as `flashrank_lite.models.hub.fetch`.
+    """
+    file, record = hub.fetch_file(repository, archive, revision, token, refresh=refresh)
+    folder = unpacked(record, archive)
+    kept = read_record(folder / IN_FOLDER)
+    if kept is not None:
+        kept.check_sizes(folder, kept.files)
+        return folder, kept
+    with Client(repository).lock():
+        if not (folder / IN_FOLDER).is_file():
+            try:
+                _unpack(file, folder, record)
+            except OSError as error:
+                raise not_writable(error) from error
+    kept = read_record(folder / IN_FOLDER)
+    if kept is None:
+        raise InvalidModel(f"{folder} holds no model: remove it, and load the model again")
+    return folder, kept
+
+
+def unpacked(record: Record, archive: str) -> Path:
+    """Where a zip file of a repository is unpacked."""
+    name = PurePosixPath(archive).stem
+    return Client(record.repository).folder / "flashrank-lite" / f"{record.commit}-{name}"
+
+
+def _unpack(file: Path, folder: Path, record: Record) -> None:
+    """Unpack the one folder that holds a graph, whole or not at all."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    for left in folder.parent.glob(
+        f"{_STARTED}*"
+    ):  # of a process that was killed: the lock is ours
+        shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=_STARTED, dir=folder.parent) as scratch:
+        inside = Path(scratch) / "files"
+        try:
+            with zipfile.ZipFile(file) as opened:
+                names = [entry.filename for entry in opened.infolist() if not entry.is_dir()]
+                wrong = [name for name in names if not is_inside(name)]
+                if wrong:
+                    raise InvalidModel(f"{file} holds {wrong[0]!r}, which lies outside of it")
+                opened.extractall(inside)
+        except (zipfile.BadZipFile, zipfile.LargeZipFile, EOFError) as error:
+            raise InvalidModel(f"{file} is no zip file that can be read ({error})") from error
+        graphs = sorted(path for path in inside.rglob("*.onnx") if "__MACOSX" not in path.parts)
+        if not graphs:
+            raise InvalidModel(f"{file} holds no *.onnx file: it is no model that can be run here")
+        model = graphs[0].parent
+        files = {path.relative_to(model).as_posix(): path for path in model.rglob("*")}
+        facts = {name: facts_of(path) for name, path in sorted(files.items()) if path.is_file()}
+        kept = Record(record.repository, record.revision, record.commit, files=facts)
+        kept.write(model / IN_FOLDER)
+        model.replace(folder)

@@ -1,0 +1,109 @@
+"""Names that people know → repositories on the Hub. The data is in catalog.json.
+
+JSON, because Python 3.10 cannot read TOML. An entry says only what its own page, or the table that
+`figure.source` names, says; what is not known is left out. The loader never trusts it blindly: what
+a repository really holds is looked up when it is downloaded.
+"""
+
+import difflib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+BUNDLED = "nano"
+# Parameters, embeddings included: what memory and disk take.
+SIZES = {
+    "tiny": "under 12 million",
+    "small": "12 to 50 million",
+    "medium": "50 to 200 million",
+    "large": "over 200 million",
+}
+_SUGGESTIONS = 3
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A published figure of quality: `metric` on `data`, as `source` states it."""
+
+    metric: str
+    value: float
+    data: str
+    source: str
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A model of the catalog.
+
+    Attributes:
+        name: the name to load it by.
+        repository: "org/name" on the Hub; None for the bundled model.
+        archive: a zip file of the repository that holds the model folder.
+        aliases: other names for it.
+        languages: codes, or "multilingual"; none if it is not stated.
+        size: a key of SIZES.
+        license: an SPDX identifier in lower case.
+        max_length: tokens of a pair.
+        figure: a published figure.
+    """
+
+    name: str
+    size: str
+    repository: str | None = None
+    archive: str | None = None
+    aliases: tuple[str, ...] = ()
+    languages: tuple[str, ...] = ()
+    license: str | None = None
+    max_length: int | None = None
+    figure: Figure | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-clean; what is not known is left out."""
+        fields = {**vars(self), "figure": vars(self.figure) if self.figure else None}
+        clean = {k: list(v) if isinstance(v, tuple) else v for k, v in fields.items()}
+        return {key: value for key, value in clean.items() if value not in (None, [])}
+
+
+@lru_cache(maxsize=1)
+def entries() -> tuple[Entry, ...]:
+    """All entries, in the order of the file."""
+    file = Path(__file__).with_name("catalog.json")
+    return tuple(_entry(row) for row in json.loads(file.read_text(encoding="utf-8"))["models"])
+
+
+def find(name: str) -> Entry | None:
+    """The entry of a name, an alias or a repository; upper and lower case are the same."""
+    return _by_name().get(name.lower())
+
+
+def nearest(name: str) -> list[str]:
+    """Names and aliases that look like `name`, the nearest first."""
+    asked = name.lower()
+    known = {alias.lower(): alias for entry in entries() for alias in (entry.name, *entry.aliases)}
+    # "org/name": the part after the slash is what people remember
+    known = {key.rpartition("/")[2]: alias for key, alias in reversed(known.items())}
+    wanted = asked.rpartition("/")[2]
+    holding = [key for key in known if len(wanted) > 2 and wanted in key]
+    close = difflib.get_close_matches(wanted, known, _SUGGESTIONS, 0.5)
+    return [known[key] for key in dict.fromkeys([*holding, *close])][:_SUGGESTIONS]
+
+
+@lru_cache(maxsize=1)
+def _by_name() -> Mapping[str, Entry]:
+    found: dict[str, Entry] = {}
+    for entry in entries():
+        names = [entry.name, *entry.aliases]
+        if entry.repository is not None and entry.archive is None:
+            names.append(entry.repository)
+        for name in names:
+            found.setdefault(name.lower(), entry)
+    return found
+
+
+def _entry(row: dict[str, Any]) -> Entry:
+    figure = row.get("figure")
+    lists = {key: tuple(row.get(key, ())) for key in ("aliases", "languages")}
+    return Entry(**{**row, **lists, "figure": Figure(**figure) if figure else None})

@@ -1,0 +1,461 @@
+"""Models on the Hub: the real huggingface_hub client, against a Hub on the loopback interface."""
+
+import json
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import PASSAGES, QUERY, ROOT
+from hub_support import TOKEN, LoopbackHub, hub
+from toy_models import external_data, model_files, pad_to_lfs, with_manifest
+
+from flashrank_lite import (
+    AccessDenied,
+    CacheNotWritable,
+    ChecksumMismatch,
+    DownloadFailed,
+    FlashRankLiteError,
+    InvalidModel,
+    ModelNotFound,
+    Ranker,
+)
+from flashrank_lite.models import variants
+from flashrank_lite.models.sources import locate
+
+__all__ = ["hub"]  # the fixture
+
+NEEDED = {"tokenizer.json", "config.json", "onnx/model.onnx"}
+
+
+def rank(model: str, **arguments: Any) -> dict[str, Any]:
+    """Load a model, rank with it, and return what it says of itself."""
+    with Ranker(model, **arguments) as ranker:
+        assert len(ranker.rank(QUERY, PASSAGES)) == len(PASSAGES)
+        return ranker.info()
+
+
+# What is downloaded, and when
+
+
+def test_a_repository_is_downloaded_and_ranks_and_only_what_is_needed_comes(
+    hub: LoopbackHub,
+) -> None:
+    files = model_files("onnx/model.onnx", "onnx/model_fp16.onnx")
+    files |= {name: pad_to_lfs(name) for name in ("pytorch_model.bin", "train.py", "README.md")}
+    commit = next(iter(hub.add("org/name", files).commits))
+    info = rank("org/name")
+    assert (info["source"], info["repository"], info["revision"]) == ("hub", "org/name", commit)
+    assert (info["model"], info["variant"]) == ("org/name", "onnx/model.onnx")
+    assert "best of 2 graphs" in info["variant_reason"]
+    assert json.loads(json.dumps(info)) == info
+    assert set(hub.bodies("org/name")) == NEEDED
+    assert {p.name for p in Path(info["path"]).rglob("*") if p.is_file()} == {
+        Path(name).name for name in NEEDED
+    }
+
+
+def test_what_is_there_is_loaded_without_asking_anybody(hub: LoopbackHub) -> None:
+    hub.add("org/name", model_files())
+    first = rank("org/name")
+    hub.log.clear()
+    assert rank("org/name") == first
+    assert rank("org/name", revision=first["revision"]) == first
+    assert hub.log == []
+
+
+def test_a_new_commit_is_taken_when_it_is_asked_for_and_not_before(hub: LoopbackHub) -> None:
+    hub.add("org/name", model_files())
+    old = rank("org/name")["revision"]
+    hub.add("org/name", model_files(max_position_embeddings=48))
+    assert rank("org/name")["revision"] == old
+    new = locate("org/name", refresh=True).revision
+    assert new not in (None, old)
+    assert (rank("org/name")["revision"], rank("org/name")["max_length"]) == (new, 48)
+    assert rank("org/name", revision=old)["max_length"] == 64
+
+
+def test_a_revision_is_a_tag_or_a_commit(hub: LoopbackHub) -> None:
+    repository = hub.add("org/name", model_files())
+    old = next(iter(repository.commits))
+    hub.add("org/name", model_files(max_position_embeddings=48))
+    repository.tags["refs/pr/1"] = old
+    assert rank("org/name", revision="refs/pr/1")["revision"] == old
+    assert rank("org/name", revision=old)["max_length"] == 64
+    assert rank("org/name")["max_length"] == 48
+
+
+def test_a_file_that_is_asked_for_is_taken(hub: LoopbackHub) -> None:
+    hub.add("org/name", model_files("onnx/model.onnx", "onnx/model_O3.onnx"))
+    info = rank("org/name", file="onnx/model_O3.onnx")
+    assert (info["variant"], info["variant_reason"]) == ("onnx/model_O3.onnx", "asked for")
+    assert "onnx/model.onnx" not in hub.bodies("org/name")
+    with pytest.raises(ModelNotFound, match=r"no file 'no\.onnx'; it has onnx/model\.onnx, onnx"):
+        Ranker("org/name", file="no.onnx")
+
+
+def test_the_graph_is_the_one_that_suits_this_processor(hub: LoopbackHub) -> None:
+    names = ["avx512_vnni", "arm64"]
+    graphs = ["onnx/model.onnx", *(f"onnx/model_qint8_{name}.onnx" for name in names)]
+    hub.add("org/name", model_files(*graphs))
+    assert rank("org/name")["variant"] == variants.choose(graphs, "").file
+
+
+def test_a_name_of_the_catalog_is_its_repository(hub: LoopbackHub) -> None:
+    hub.add("BAAI/bge-reranker-base", model_files())
+    hub.add("cross-encoder/ms-marco-MiniLM-L12-v2", model_files())
+    info = rank("bge-reranker-base")
+    assert (info["model"], info["repository"]) == ("bge-reranker-base", "BAAI/bge-reranker-base")
+    assert rank("MS-MARCO-MiniLM-L-12-v2")["repository"].startswith("cross-encoder/")
+    assert rank("BAAI/bge-reranker-base")["model"] == "bge-reranker-base"
+
+
+def test_a_manifest_in_the_repository_says_what_is_needed(hub: LoopbackHub) -> None:
+    files = with_manifest(model_files("model_int8.onnx", "model.onnx"), "model_int8.onnx")
+    hub.add("org/name", files | {"model.bin": pad_to_lfs("x")})
+    assert rank("org/name")["variant"] == "model_int8.onnx"
+    assert set(hub.bodies("org/name")) == {
+        "reranker.json",
+        "tokenizer.json",
+        "config.json",
+        "model_int8.onnx",
+    }
+
+
+def test_weights_in_a_file_beside_the_graph_come_with_it(hub: LoopbackHub) -> None:
+    files = external_data(model_files())
+    hub.add("org/name", files | {"onnx/other.onnx_data": pad_to_lfs("other")})
+    rank("org/name")
+    assert set(hub.bodies("org/name")) == NEEDED | {"onnx/model.onnx_data"}
+    del hub.repositories["org/name"].commits
+    assert rank("org/name")["variant"] == "onnx/model.onnx"
+
+
+def test_a_ranker_goes_to_another_process_as_the_commit_and_without_its_token(
+    hub: LoopbackHub,
+) -> None:
+    hub.add("org/name", model_files(), private=True)
+    with Ranker("org/name", token=TOKEN) as made:
+        sent = pickle.dumps(made)
+        assert TOKEN.encode() not in sent
+        with pickle.loads(sent) as again:
+            assert again.info() == made.info()
+
+
+# Repositories that cannot be used
+
+
+def test_a_repository_without_onnx_says_how_to_export_it(hub: LoopbackHub) -> None:
+    files = model_files()
+    del files["onnx/model.onnx"]
+    hub.add("org/name", files | {"model.safetensors": pad_to_lfs("weights")})
+    with pytest.raises(InvalidModel, match=r"`flashrank-lite export org/name OUT`"):
+        Ranker("org/name")
+    assert hub.bodies("org/name") == []
+
+
+def test_a_repository_without_a_fast_tokenizer_says_so(hub: LoopbackHub) -> None:
+    files = model_files()
+    del files["tokenizer.json"]
+    hub.add("org/name", files)
+    with pytest.raises(InvalidModel, match=r"no tokenizer\.json.*`flashrank-lite export org/name"):
+        Ranker("org/name")
+
+
+def test_a_missing_file_of_weights_is_said(hub: LoopbackHub) -> None:
+    files = external_data(model_files())
+    del files["onnx/model.onnx_data"]
+    hub.add("org/name", files)
+    with pytest.raises(InvalidModel, match="keeps its weights in another file that is missing"):
+        Ranker("org/name")
+
+
+def test_a_manifest_that_names_what_is_not_there_is_refused(hub: LoopbackHub) -> None:
+    files = with_manifest(model_files("model.onnx"), "model.onnx")
+    hub.add("org/name", {n: c for n, c in files.items() if n != "model.onnx"})
+    hub.add("org/other", {n: c for n, c in files.items() if n != "config.json"})
+    with pytest.raises(
+        InvalidModel, match=r"lacks the graphs that its reranker\.json names: model"
+    ):
+        Ranker("org/name")
+    with pytest.raises(InvalidModel, match=r"lacks config\.json, which its reranker\.json names"):
+        Ranker("org/other")
+
+
+def test_a_manifest_of_a_newer_format_is_refused(hub: LoopbackHub) -> None:
+    files = with_manifest(model_files("model.onnx"), "model.onnx", format=2)
+    hub.add("org/name", files)
+    with pytest.raises(InvalidModel, match=r"format 2.*upgrade flashrank-lite"):
+        Ranker("org/name")
+
+
+def test_a_manifest_with_a_wrong_size_is_refused(hub: LoopbackHub) -> None:
+    files = with_manifest(model_files("model.onnx"), "model.onnx")
+    hub.add("org/name", files | {"model.onnx": files["model.onnx"] + b" "})
+    with pytest.raises(ChecksumMismatch, match=r"reranker\.json says"):
+        Ranker("org/name")
+
+
+def test_a_manifest_with_a_wrong_sha256_is_refused(hub: LoopbackHub) -> None:
+    files = with_manifest(model_files("model.onnx"), "model.onnx")
+    other = files["config.json"].replace(b"64", b"46")
+    hub.add("org/name", files | {"config.json": other})
+    with pytest.raises(ChecksumMismatch, match=r"config\.json has sha256 .*contradicts itself"):
+        Ranker("org/name")
+
+
+def test_files_that_lie_outside_the_repository_are_passed_over(hub: LoopbackHub) -> None:
+    hub.add("org/name", model_files() | {"../../evil.onnx": b"x", "/evil.onnx": b"x"})
+    assert rank("org/name")["variant_reason"] == "the only graph there is"
+
+
+# What the Hub may answer
+
+
+def test_a_private_repository_takes_a_token(
+    hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub.add("org/name", model_files(), private=True)
+    with pytest.raises(AccessDenied, match=r"no such model, or it is private.*HF_TOKEN"):
+        Ranker("org/name")
+    with pytest.raises(AccessDenied, match=r"pass token= or set HF_TOKEN"):
+        Ranker("org/name", token="hf_wrong")
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    assert rank("org/name")["repository"] == "org/name"
+
+
+def test_a_token_is_sent_when_it_is_passed(hub: LoopbackHub) -> None:
+    hub.add("org/name", model_files(), private=True)
+    assert rank("org/name", token=TOKEN)["repository"] == "org/name"
+
+
+def test_a_gated_repository_says_where_its_terms_are(hub: LoopbackHub) -> None:
+    hub.add("org/name", model_files(), gated=True)
+    with pytest.raises(AccessDenied, match=r"is gated: accept its terms at http://.*/org/name"):
+        Ranker("org/name")
+
+
+def test_a_repository_or_revision_that_is_not_there_is_said(hub: LoopbackHub) -> None:
+    hub.add("org/name", model_files())
+    with pytest.raises(ModelNotFound, match="no model 'org/gone'"):
+        Ranker("org/gone", token=TOKEN)
+    with pytest.raises(AccessDenied, match="no such model, or it is private"):
+        Ranker("org/gone")
+    with pytest.raises(ModelNotFound, match="org/name has no revision 'v9'"):
+        Ranker("org/name", revision="v9")
+
+
+@pytest.mark.parametrize(
+    ("path", "how", "kind", "says"),
+    [
+        ("/api/", {"status": 500}, DownloadFailed, "it answered 500.*try again"),
+        ("/api/", {"status": 503}, DownloadFailed, "it answered 503.*try again"),
+        ("/api/", {"status": 403}, AccessDenied, "answered 403.*token="),
+        (
+            "/api/",
+            {"status": 429, "headers": {"Retry-After": "7"}},
+            DownloadFailed,
+            "too many requests.*in 7 seconds.*token",
+        ),
+        ("/lfs/", {"status": 500, "method": "GET"}, DownloadFailed, "it answered 500"),
+        ("/lfs/", {"status": 404, "method": "GET"}, FlashRankLiteError, "tokenizer.json"),
+    ],
+)
+def test_what_the_hub_answers_is_explained_and_a_later_try_succeeds(
+    hub: LoopbackHub, path: str, how: dict[str, Any], kind: type[Exception], says: str
+) -> None:
+    hub.add("org/name", model_files())
+    hub.fail(path, **how)
+    with pytest.raises(kind, match=says):
+        Ranker("org/name")
+    hub.failures.clear()
+    assert rank("org/name")["source"] == "hub"
+
+
+def test_a_hub_that_is_slow_is_given_up(hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_ETAG_TIMEOUT", 1)
+    hub.add("org/name", model_files())
+    hub.fail("/api/", wait=8)
+    with pytest.raises(DownloadFailed, match=r"Timeout.*try again"):
+        Ranker("org/name")
+
+
+def test_a_hub_that_is_not_there_is_said(hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(DownloadFailed, match=r"could not be had from http://127\.0\.0\.1:9"):
+        Ranker("org/name")
+
+
+def test_a_file_that_is_cut_off_is_gone_on_with(
+    hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE", 100)  # bytes kept at once
+    hub.add("org/name", model_files())
+    hub.fail("tokenizer.json", method="GET", cut=300, times=1)
+    assert rank("org/name")["source"] == "hub"
+    assert [s for _, path, s in hub.log if "tokenizer.json" in path and s == 206] == [206]
+
+
+def test_a_file_that_is_cut_off_again_and_again_is_given_up_and_nothing_is_kept(
+    hub: LoopbackHub,
+) -> None:
+    hub.add("org/name", model_files())
+    hub.fail("tokenizer.json", method="GET", cut=0)
+    with pytest.raises(DownloadFailed, match=r"tokenizer\.json of org/name could not be had"):
+        Ranker("org/name")
+    hub.failures.clear()
+    assert rank("org/name")["source"] == "hub"
+
+
+def test_a_file_that_was_changed_on_the_way_is_refused(hub: LoopbackHub) -> None:
+    files = model_files()
+    hub.add("org/name", files)
+    changed = files["tokenizer.json"].replace(b"lives", b"livez")
+    hub.fail("tokenizer.json", method="GET", body=changed)
+    with pytest.raises(ChecksumMismatch, match="not the file that the Hub lists for org/name"):
+        Ranker("org/name")
+    hub.failures.clear()
+    assert rank("org/name")["source"] == "hub"
+
+
+# The cache
+
+
+def test_a_file_of_the_cache_that_was_cut_short_is_seen_and_pulled_anew(hub: LoopbackHub) -> None:
+    hub.add("org/name", model_files())
+    graph = Path(rank("org/name")["path"]) / "onnx/model.onnx"
+    os.truncate(graph, 50)
+    with pytest.raises(ChecksumMismatch, match="50 bytes, but the record of its download says"):
+        Ranker("org/name")
+    locate("org/name", refresh=True)
+    assert rank("org/name")["source"] == "hub"
+
+
+def test_offline_the_cache_is_used_and_what_is_not_in_it_is_said(
+    hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub.add("org/name", model_files("onnx/model.onnx", "onnx/model_O3.onnx"))
+    rank("org/name")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    hub.log.clear()
+    assert rank("org/name")["source"] == "hub"
+    for arguments in ({"model": "org/other"}, {"model": "org/name", "file": "onnx/model_O3.onnx"}):
+        with pytest.raises(DownloadFailed, match=r"HF_HUB_OFFLINE is set.*models pull org/"):
+            Ranker(**arguments)
+    assert hub.log == []
+
+
+def test_offline_what_another_program_downloaded_is_used(
+    hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub import hf_hub_download
+
+    commit, files = next(iter(hub.add("org/name", model_files()).commits.items()))
+    for name in files:
+        hf_hub_download("org/name", name, endpoint=hub.url)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    info = rank("org/name")
+    assert (info["source"], info["revision"]) == ("hub", commit)
+
+
+def test_a_cache_that_cannot_be_written_names_the_variable(
+    hub: LoopbackHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub.add("org/name", model_files())
+    (tmp_path / "file").touch()
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "file" / "hub"))
+    with pytest.raises(CacheNotWritable, match=r"set HF_HOME to a folder.*models pull NAME --to"):
+        Ranker("org/name")
+
+
+# Processes
+
+LOAD = "import sys; from flashrank_lite import Ranker; print(Ranker(sys.argv[1]).info()['path'])"
+
+
+def load(hub: LoopbackHub, home: Path, name: str, code: str = LOAD) -> "subprocess.Popen[str]":
+    """A process of its own that loads a model, with the client set by the environment alone."""
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("HF_")},
+        "HF_ENDPOINT": hub.url,
+        "HF_HOME": str(home),
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        "PYTHONPATH": str(ROOT),
+    }
+    return subprocess.Popen(
+        [sys.executable, "-c", code, name],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+AUDIT = """
+import os, sys
+touched = []
+
+def watch(event, arguments):
+    if event == "open":
+        writes = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+        if arguments[2] & writes and arguments[0] != os.devnull:
+            touched.append((event, arguments[0]))
+    elif event.startswith("socket.") or event in ("os.mkdir", "os.remove", "os.rename"):
+        touched.append((event, arguments))
+
+sys.addaudithook(watch)
+sys.dont_write_bytecode = True
+from flashrank_lite import Ranker
+assert Ranker(sys.argv[1]).info()["source"] == "hub"
+assert "huggingface_hub.hf_api" not in sys.modules
+print(touched)
+"""
+
+
+def test_what_is_in_the_cache_is_loaded_without_writing_or_calling_anyone(
+    hub: LoopbackHub, tmp_path: Path
+) -> None:
+    hub.add("org/name", model_files())
+    first = load(hub, tmp_path / "home", "org/name")
+    assert first.wait(200) == 0
+    first.communicate()
+    again = load(hub, tmp_path / "home", "org/name", AUDIT)
+    out, errors = again.communicate(timeout=200)
+    assert (again.returncode, out.strip()) == (0, "[]"), errors
+
+
+def test_two_processes_that_start_at_once_download_once(hub: LoopbackHub, tmp_path: Path) -> None:
+    hub.add("org/name", model_files())
+    hub.fail("tokenizer.json", wait=1, method="GET")
+    both = [load(hub, tmp_path / "home", "org/name") for _ in range(2)]
+    answers = [process.communicate(timeout=200) for process in both]
+    assert [process.returncode for process in both] == [0, 0], answers
+    assert answers[0][0] == answers[1][0]
+    assert sorted(hub.bodies("org/name")) == sorted(NEEDED)
+
+
+def test_a_killed_download_leaves_nothing_that_is_taken_for_whole(
+    hub: LoopbackHub, tmp_path: Path
+) -> None:
+    hub.add("org/name", model_files())
+    hub.fail("onnx/model.onnx", wait=60, method="GET", times=1)
+    killed = load(hub, tmp_path / "home", "org/name")
+    deadline = time.monotonic() + 200
+    while not any("tokenizer.json" in path and s == 200 for _, path, s in hub.log):
+        assert time.monotonic() < deadline
+        assert killed.poll() is None, killed.communicate()
+        time.sleep(0.05)
+    time.sleep(0.5)
+    killed.send_signal(signal.SIGKILL if hasattr(signal, "SIGKILL") else signal.SIGTERM)
+    killed.communicate()
+    snapshots = list((tmp_path / "home").rglob("snapshots/*/onnx/*.onnx"))
+    assert snapshots == []
+    again = load(hub, tmp_path / "home", "org/name")
+    out, errors = again.communicate(timeout=200)
+    assert again.returncode == 0, errors
+    assert (Path(out.strip()) / "onnx/model.onnx").is_file()
