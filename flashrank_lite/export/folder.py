@@ -24,7 +24,7 @@ from flashrank_lite.export.int8 import quantise_products
 from flashrank_lite.export.nodes import Feeds
 from flashrank_lite.export.source import Source
 from flashrank_lite.export.tables import quantise_tables
-from flashrank_lite.export.torch_graph import OPSET, OPSETS, to_onnx
+from flashrank_lite.export.torch_graph import OPSET, check_opset, to_onnx
 from flashrank_lite.models.manifest import FORMAT, MANIFEST, TOKENIZER
 from flashrank_lite.prompts import open_encoder
 from flashrank_lite.ranker import Ranker
@@ -75,8 +75,7 @@ def export_folder(
             f"precisions must be of {sorted(FILES)} and texts must not be empty: "
             "pass real queries with their candidate passages"
         )
-    if opset not in OPSETS:
-        raise InvalidInput(f"opset must be from {OPSETS[0]} to {OPSETS[-1]}, not {opset}")
+    check_opset(opset)
     # int8 first: it is the one to run, and fp32 is there for those who ask
     precisions = [precision for precision in FILES if precision in precisions]
     with tempfile.TemporaryDirectory() as scratch, ExitStack() as stack:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import shutil
 import tempfile
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from transformers import (
     AutoConfig,
     AutoTokenizer,
 )
+from transformers.utils import logging as transformers_logging
 
 from flashrank_lite.errors import InvalidModel
 from flashrank_lite.models.config import position_limit, stated_length
@@ -124,16 +127,17 @@ def load_model(checkpoint: Checkpoint, kind: Any, what: str) -> Any:
     """
     folder = checkpoint.folder
     try:
-        model, loading = kind.from_pretrained(
-            folder,
-            config=checkpoint.config,
-            local_files_only=True,
-            trust_remote_code=False,
-            weights_only=True,
-            attn_implementation="eager",
-            dtype=torch.float32,  # many checkpoints are stored in half precision
-            output_loading_info=True,
-        )
+        with _quietly():
+            model, loading = kind.from_pretrained(
+                folder,
+                config=checkpoint.config,
+                local_files_only=True,
+                trust_remote_code=False,
+                weights_only=True,
+                attn_implementation="eager",
+                dtype=torch.float32,  # many checkpoints are stored in half precision
+                output_loading_info=True,
+            )
     except Exception as error:  # unpickling refused, shapes that do not fit, files cut short
         raise InvalidModel(f"transformers cannot load {folder} ({_line(error)})") from error
     missing = sorted(loading["missing_keys"])
@@ -143,6 +147,20 @@ def load_model(checkpoint: Checkpoint, kind: Any, what: str) -> Any:
             "export a fine-tuned cross-encoder, not its backbone"
         )
     return model.eval()
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """No progress bar and no table of missing weights: what is wrong is said by an exception."""
+    bar, level = transformers_logging.is_progress_bar_enabled(), transformers_logging.get_verbosity()
+    transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(level)
+        if bar:
+            transformers_logging.enable_progress_bar()
 
 
 def check_size(module: torch.nn.Module, name: str) -> None:
