@@ -33,7 +33,11 @@ examples:
 
 def add_arguments(parser: argparse.ArgumentParser, positive: Callable[[str], int]) -> None:
     """Declare what the command takes; ``positive`` reads a whole number of at least 1."""
-    parser.add_argument("model", metavar="MODEL", help="a folder, a Hub repository (owner/name), or its name in the catalog")
+    parser.add_argument(
+        "model",
+        metavar="MODEL",
+        help="a folder, a Hub repository (owner/name), or its name in the catalog",
+    )
     parser.add_argument("out", metavar="OUT", type=Path, help="the folder to write")
     parser.add_argument(
         "--precision",
@@ -79,6 +83,7 @@ def run(arguments: argparse.Namespace) -> int:
     """
     from flashrank_lite import export
     from flashrank_lite.evaluation import read_candidate_lists
+    from flashrank_lite.export.folder import check_out
     from flashrank_lite.export.hub import fetch, push
     from flashrank_lite.export.recipes import read_recipe
     from flashrank_lite.export.texts import bundled_texts, read_texts
@@ -90,7 +95,9 @@ def run(arguments: argparse.Namespace) -> int:
     texts = read_texts(calibration) if calibration else bundled_texts()
     lists = {evaluation.stem: read_candidate_lists(evaluation)} if evaluation else None
     recipe = read_recipe(arguments.template) if arguments.template else None
+    check_out(arguments.out)
     folder, origin = fetch(arguments.model, arguments.revision)
+    check_out(arguments.out, folder)
     source = export.read_checkpoint(
         folder,
         max_length=arguments.max_length,
