@@ -126,6 +126,7 @@ def load_model(checkpoint: Checkpoint, kind: Any, what: str) -> Any:
         InvalidModel: transformers cannot load it, weights are missing or they are too large.
     """
     folder = checkpoint.folder
+    _check_size_unloaded(checkpoint, kind)
     try:
         with _quietly():
             model, loading = kind.from_pretrained(
@@ -152,7 +153,10 @@ def load_model(checkpoint: Checkpoint, kind: Any, what: str) -> Any:
 @contextmanager
 def _quietly() -> Iterator[None]:
     """No progress bar and no table of missing weights: what is wrong is said by an exception."""
-    bar, level = transformers_logging.is_progress_bar_enabled(), transformers_logging.get_verbosity()
+    bar, level = (
+        transformers_logging.is_progress_bar_enabled(),
+        transformers_logging.get_verbosity(),
+    )
     transformers_logging.disable_progress_bar()
     transformers_logging.set_verbosity_error()
     try:
@@ -169,11 +173,34 @@ def check_size(module: torch.nn.Module, name: str) -> None:
     Raises:
         InvalidModel: the weights are too large in fp32.
     """
-    size = sum(p.numel() for p in module.parameters()) * 4
+    _refuse_above(sum(p.numel() for p in module.parameters()), name)
+
+
+def _check_size_unloaded(checkpoint: Checkpoint, kind: Any) -> None:
+    """The same of the configuration alone, before gigabytes are read.
+
+    A vocabulary head that is not the embeddings too does not count: of it a row or two stay.
+    """
+    try:
+        with _quietly(), torch.device("meta"):
+            model = kind.from_config(checkpoint.config, trust_remote_code=False)
+            model.tie_weights()
+        inner = {id(parameter) for parameter in model.base_model.parameters()}
+        head = model.get_output_embeddings()
+        dropped = {id(p) for p in head.parameters()} - inner if head is not None else set()
+        count = sum(p.numel() for p in model.parameters() if id(p) not in dropped)
+    except Exception:  # not every model can be made without memory: it is weighed once loaded
+        return
+    _refuse_above(count, checkpoint.name)
+
+
+def _refuse_above(parameters: int, name: str) -> None:
+    size = parameters * 4
     if size > LARGEST_WEIGHTS:
         raise InvalidModel(
-            f"{name} has {size / 1e9:.1f} GB of weights in fp32, and an ONNX file holds "
-            f"{LARGEST_WEIGHTS / 1e9:.1f} GB at most: export a smaller model of its family"
+            f"{name} has {size / 1e9:.1f} GB of weights in fp32, and one ONNX file holds "
+            f"{LARGEST_WEIGHTS / 1e9:.1f} GB at most (about 0.5 B parameters): models of that size "
+            "cannot be exported yet"
         )
 
 
