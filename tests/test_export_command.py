@@ -7,7 +7,7 @@ import export_families as families
 import pytest
 from export_families import questions
 from export_support import require_export
-from hub_support import TOKEN, hub  # noqa: F401
+from hub_support import TOKEN, hub
 
 from flashrank_lite import InvalidInput, InvalidModel, ModelNotFound, Ranker
 from flashrank_lite.cli import main
@@ -38,6 +38,8 @@ from flashrank_lite.export import export_folder, read_checkpoint  # noqa: E402
 from flashrank_lite.export.card import model_card  # noqa: E402
 from flashrank_lite.export.hub import fetch, push  # noqa: E402
 from flashrank_lite.export.texts import bundled_texts, read_texts  # noqa: E402
+
+__all__ = ["hub"]  # the fixture
 
 
 @pytest.fixture(scope="module")
@@ -330,7 +332,7 @@ def test_without_the_hub_an_earlier_download_is_found(hub, tiny):
 )
 def test_what_the_hub_answers_is_told_apart_as_the_loader_does(hub, tiny, status, headers, error):
     hub.fail("/api/models", status=status, headers=headers)
-    with pytest.raises(error, match="org/tiny|answered 429"):
+    with pytest.raises(error, match=r"org/tiny|answered 429"):
         fetch("org/tiny")
 
 
