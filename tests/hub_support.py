@@ -1,9 +1,9 @@
 """A Hugging Face Hub on the loopback interface: what the real huggingface_hub client talks to.
 
 It speaks the endpoints that the client calls to list, download and upload small files:
-/api/models/NAME/revision/REV with checksums, /NAME/resolve/REV/FILE with the headers of a commit and an ETag, a redirect to
-another host for files in LFS, byte ranges, tokens, private and gated repositories; and it fails on
-request.
+/api/models/NAME/revision/REV with checksums, /NAME/resolve/REV/FILE with the headers of a commit
+and an ETag, a redirect to another host for files in LFS, byte ranges, tokens, private and gated
+repositories, one commit of files; and it fails on request.
 """
 
 import base64
