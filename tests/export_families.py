@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tokenizers import (
+    Regex,
     Tokenizer,
     decoders,
     models,
@@ -35,6 +36,10 @@ BERT_TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 ROBERTA_TOKENS = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
 CHAT_TOKENS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "yes", "no"]
 GEMMA_TOKENS = ["<pad>", "<eos>", "<bos>", "<unk>", "Yes"]
+QWEN_WORDS = (  # of its tokenizer.json
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
+    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
 T5_TOKENS = ["<pad>", "</s>", "<unk>", "<extra_id_10>", "true", "false"]
 
 
@@ -73,6 +78,14 @@ def byte_level(folder: Path, *, chat: bool = False, **settings: Any) -> int:
     special = CHAT_TOKENS if chat else ROBERTA_TOKENS
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    if chat:  # AutoTokenizer gives every Qwen model these, whatever its tokenizer.json says
+        tokenizer.normalizer = normalizers.NFC()
+        tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+            [
+                pre_tokenizers.Split(Regex(QWEN_WORDS), behavior="isolated"),
+                pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+            ]
+        )
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=VOCABULARY,
@@ -81,7 +94,8 @@ def byte_level(folder: Path, *, chat: bool = False, **settings: Any) -> int:
     )
     tokenizer.train_from_iterator(lines(), trainer)
     if chat:
-        return _save(tokenizer, folder, {"pad_token": "<|endoftext|>"} | settings)
+        settings = {"pad_token": "<|endoftext|>", "model_max_length": 1024} | settings
+        return _save(tokenizer, folder, settings)
     tokenizer.post_processor = processors.RobertaProcessing(
         ("</s>", 2), ("<s>", 0), add_prefix_space=False
     )
@@ -319,7 +333,7 @@ def _decoder(folder: Path, vocabulary: int | None = None) -> dict[str, Any]:
         **SIZES,
         "vocab_size": vocabulary or byte_level(folder, chat=True, padding_side="left"),
         "num_key_value_heads": 2,
-        "max_position_embeddings": 640,
+        "max_position_embeddings": 1024,
         "pad_token_id": 0,
         "bos_token_id": 0,
         "eos_token_id": 2,

@@ -1,11 +1,12 @@
 """A Hugging Face Hub on the loopback interface: what the real huggingface_hub client talks to.
 
-It speaks the endpoints that the client calls to list and download: /api/models/NAME/revision/REV
-with checksums, /NAME/resolve/REV/FILE with the headers of a commit and an ETag, a redirect to
-another host for files in LFS, byte ranges, tokens, private and gated repositories; and it fails on
-request.
+It speaks the endpoints that the client calls to list, download and upload small files:
+/api/models/NAME/revision/REV with checksums, /NAME/resolve/REV/FILE with the headers of a commit
+and an ETag, a redirect to another host for files in LFS, byte ranges, tokens, private and gated
+repositories, one commit of files; and it fails on request.
 """
 
+import base64
 import contextlib
 import hashlib
 import json
@@ -65,6 +66,7 @@ class LoopbackHub:
         self.repositories: dict[str, Repository] = {}
         self.failures: list[Failure] = []
         self.log: list[tuple[str, str, int]] = []  # method, path, status
+        self.uploads: dict[str, dict[str, bytes]] = {}  # files by repository
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
         self._server.daemon_threads = True
         self._server.hub = self  # type: ignore[attr-defined]
@@ -130,6 +132,53 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_HEAD(self) -> None:
         self._handle(body=False)
+
+    def do_POST(self) -> None:
+        path = unquote(urlsplit(self.path).path)
+        size = self.headers.get("Content-Length")
+        body = self._chunks() if size is None else self.rfile.read(int(size))
+        failure = self._failure(path)
+        if failure is not None and failure.status is not None:
+            return self._send(failure.status, b"{}", True, dict(failure.headers))
+        if path == "/api/validate-yaml":
+            return self._json({"errors": [], "warnings": []})
+        if self.headers.get("Authorization") != f"Bearer {TOKEN}":
+            return self._send(401, b"{}", True)
+        if path == "/api/repos/create":
+            asked = json.loads(body)
+            name = "/".join(filter(None, (asked.get("organization"), asked["name"])))
+            self._hub.uploads.setdefault(name, {})
+            return self._json({"url": f"{self._hub.url}/{name}", "id": name})
+        return self._upload(path, body)
+
+    def _upload(self, path: str, body: bytes) -> None:
+        organisation, name, action, _ = path.removeprefix("/api/models/").split("/", 3)
+        repository = f"{organisation}/{name}"
+        if repository not in self._hub.uploads:
+            return self._send(404, b"{}", True, {"X-Error-Code": "RepoNotFound"})
+        if action == "preupload":
+            how = {"uploadMode": "regular", "shouldIgnore": False}
+            files = [{"path": file["path"], **how} for file in json.loads(body)["files"]]
+            return self._json({"files": files})
+        for entry in map(json.loads, body.splitlines()):
+            if entry["key"] == "file":
+                content = base64.b64decode(entry["value"]["content"])
+                self._hub.uploads[repository][entry["value"]["path"]] = content
+        commit = hashlib.sha1(body).hexdigest()
+        url = f"{self._hub.url}/{repository}/commit/{commit}"
+        return self._json({"success": True, "commitOid": commit, "commitUrl": url})
+
+    def _chunks(self) -> bytes:
+        parts = []
+        while size := int(self.rfile.readline().strip() or b"0", 16):
+            parts.append(self.rfile.read(size))
+            self.rfile.readline()
+        self.rfile.readline()
+        return b"".join(parts)
+
+    def _json(self, answer: dict[str, Any]) -> None:
+        kind = {"Content-Type": "application/json"}
+        self._send(200, json.dumps(answer).encode(), True, kind)
 
     def log_message(self, *_: object) -> None:
         pass

@@ -2,20 +2,18 @@
 
 import json
 import shutil
-import threading
-from base64 import b64decode
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import export_families as families
 import pytest
 from export_families import questions
 from export_support import require_export
+from hub_support import TOKEN, hub
 
 from flashrank_lite import InvalidInput, InvalidModel, ModelNotFound, Ranker
 from flashrank_lite.cli import main
+from flashrank_lite.errors import AccessDenied, DownloadFailed
+from flashrank_lite.models import catalog
 from flashrank_lite.models.manifest import verify
-
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 def test_without_the_extra_the_command_says_what_to_install(run_python):
@@ -37,8 +35,11 @@ print(status, said.getvalue())
 require_export()
 
 from flashrank_lite.export import export_folder, read_checkpoint  # noqa: E402
-from flashrank_lite.export.hub import fetch  # noqa: E402
+from flashrank_lite.export.card import model_card  # noqa: E402
+from flashrank_lite.export.hub import fetch, push  # noqa: E402
 from flashrank_lite.export.texts import bundled_texts, read_texts  # noqa: E402
+
+__all__ = ["hub"]  # the fixture
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +82,56 @@ def test_the_card_shows_the_figures_and_the_licence(exported):
     for name, value in figures.items():
         assert name in card
         assert f"{value:.3g}" in card
+
+
+def test_a_licence_of_its_own_name_is_stated_as_the_hub_wants_it(checkpoint, tmp_path):
+    folder = tmp_path / "custom"
+    shutil.copytree(checkpoint, folder)
+    (folder / "README.md").write_text("---\nlicense: other\nlicense_name: my-terms\n---\n")
+    source = read_checkpoint(folder)
+    assert source.license == "my-terms"
+    assert model_card(source, [], "").startswith("---\nlicense: other\nlicense_name: my-terms\n")
+
+
+def test_an_export_over_its_own_checkpoint_or_a_file_is_refused(checkpoint, tmp_path):
+    folder = tmp_path / "mine"
+    shutil.copytree(checkpoint, folder)
+    before = {file.name: file.read_bytes() for file in folder.iterdir()}
+    source = read_checkpoint(folder)
+    for out in (folder, folder / ".." / "mine"):
+        with pytest.raises(InvalidInput, match="folder of the checkpoint"):
+            export_folder(source, out, questions())
+    with pytest.raises(InvalidInput, match="is a file"):
+        export_folder(source, folder / "config.json", questions())
+    assert main(["export", str(folder), str(folder)]) == 1
+    assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
+
+
+@pytest.mark.parametrize(("lists", "shared"), [(6, set()), (1, {"only"})])
+def test_figures_are_of_text_that_int8_was_not_calibrated_on(
+    checkpoint, tmp_path, monkeypatch, lists, shared
+):
+    from flashrank_lite.export import fidelity, folder
+
+    fitted, measured = [], []
+    feeds, against_fp32 = folder._feeds, fidelity.against_fp32
+
+    def spy_feeds(source, texts):
+        fitted.extend(query for query, _ in texts)
+        return feeds(source, texts)
+
+    def spy_against_fp32(fp32, int8, texts):
+        measured.extend(query for query, _ in texts)
+        return against_fp32(fp32, int8, texts)
+
+    monkeypatch.setattr(folder, "_feeds", spy_feeds)
+    monkeypatch.setattr(fidelity, "against_fp32", spy_against_fp32)
+    texts = questions()[:lists]
+    if lists == 1:
+        texts = [("only", texts[0][1])]
+    export_folder(read_checkpoint(checkpoint), tmp_path / "out", texts)
+    assert set(fitted) & set(measured) == shared
+    assert sorted({*fitted, *measured}) == sorted(query for query, _ in texts)
 
 
 def test_a_card_that_somebody_wrote_stays(checkpoint, tmp_path):
@@ -147,7 +198,7 @@ def test_the_bundled_texts_are_real_lists_in_many_scripts():
     assert len(lists) >= 20
     assert all(len(passages) >= 3 for _, passages in lists)
     everything = "".join(query for query, _ in lists)
-    for letter in "ßокαयع为ノ김ậ":
+    for letter in "ıпαعघ为ノの김":
         assert letter in everything
 
 
@@ -210,146 +261,94 @@ def test_code_of_a_repository_is_never_run(checkpoint, tmp_path):
     assert not (tmp_path / "ran").exists()
 
 
-def test_weights_beyond_one_onnx_file_are_refused(checkpoint, monkeypatch):
+def test_weights_beyond_one_onnx_file_are_refused_unread(checkpoint, tmp_path, monkeypatch):
     from flashrank_lite.export import loading
 
     monkeypatch.setattr(loading, "LARGEST_WEIGHTS", 100_000)
+    folder = tmp_path / "without-weights"  # which are not needed to tell
+    shutil.copytree(checkpoint, folder, ignore=shutil.ignore_patterns("*.safetensors"))
     with pytest.raises(InvalidModel, match="GB at most"):
-        read_checkpoint(checkpoint)
-
-
-class Hub(BaseHTTPRequestHandler):
-    """As much of the Hub as a download and an upload of small files take."""
-
-    folder = None
-    received = None
-
-    def do_HEAD(self):
-        self._file(send=False)
-
-    def do_GET(self):
-        if "/resolve/" in self.path:
-            self._file(send=True)
-        elif self.path.startswith("/api/models/org/tiny"):
-            names = [file.name for file in sorted(self.folder.iterdir())]
-            siblings = [{"rfilename": name} for name in names]
-            self._json({"id": "org/tiny", "sha": COMMIT, "siblings": siblings, "private": False})
-        else:
-            self._missing()
-
-    def do_POST(self):
-        length = int(self.headers.get("Content-Length") or 0)
-        body = self.rfile.read(length) if length else self._chunks()
-        if self.path == "/api/repos/create":
-            self._json({"url": "http://localhost/me/tiny", "id": "me/tiny"})
-        elif self.path == "/api/validate-yaml":
-            self._json({"errors": [], "warnings": []})
-        elif "/preupload/" in self.path:
-            files = json.loads(body)["files"]
-            modes = {"uploadMode": "regular", "shouldIgnore": False}
-            self._json({"files": [{"path": file["path"], **modes} for file in files]})
-        elif "/commit/" in self.path:
-            for entry in map(json.loads, body.splitlines()):
-                if entry["key"] == "file":
-                    self.received[entry["value"]["path"]] = b64decode(entry["value"]["content"])
-            url = f"http://localhost/me/tiny/commit/{COMMIT}"
-            self._json({"success": True, "commitOid": COMMIT, "commitUrl": url})
-        else:
-            self._missing()
-
-    def _chunks(self):
-        parts = []
-        while size := int(self.rfile.readline().strip() or b"0", 16):
-            parts.append(self.rfile.read(size))
-            self.rfile.readline()
-        self.rfile.readline()
-        return b"".join(parts)
-
-    def _file(self, *, send):
-        file = self.folder / self.path.rsplit("/", 1)[-1]
-        if not self.path.startswith("/org/tiny/") or not file.is_file():
-            return self._missing()
-        data = file.read_bytes()
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(data)))
-        self.send_header("ETag", f'"{len(data)}"')
-        self.send_header("X-Repo-Commit", COMMIT)
-        self.end_headers()
-        if send:
-            self.wfile.write(data)
-
-    def _json(self, answer):
-        data = json.dumps(answer).encode()
-        self.send_response(200)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
-
-    def _missing(self):
-        self.send_response(404)
-        self.send_header("X-Error-Code", "RepoNotFound")
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    def log_message(self, *arguments):
-        pass
+        read_checkpoint(folder)
 
 
 @pytest.fixture
-def hub(checkpoint):
-    handler = type("Handler", (Hub,), {"folder": checkpoint, "received": {}})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}", handler.received
-    server.shutdown()
-    server.server_close()
-    thread.join()
+def tiny(hub, checkpoint):
+    """The checkpoint as the repository org/tiny; its commit."""
+    files = {file.name: file.read_bytes() for file in checkpoint.iterdir()}
+    return hub.add("org/tiny", {**files, "onnx/model.onnx": b"not asked for"}).commit("main")
 
 
-# The client reads its address when it is imported: it runs in a process of its own.
-def test_a_hub_repository_is_exported_and_pushed(hub, run_python, tmp_path):
-    address, received = hub
-    out = tmp_path / "out"
-    lists = tmp_path / "texts.jsonl"
+def test_a_hub_repository_is_exported_and_pushed(hub, tiny, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    out, lists = tmp_path / "out", tmp_path / "texts.jsonl"
     lists.write_text("\n".join(json.dumps({"query": q, "passages": p}) for q, p in questions()))
-    code = """
-import sys
-from flashrank_lite.cli import main
-sys.exit(main(["export", "org/tiny", *sys.argv[1:]]))
-"""
-    printed = run_python(
-        code,
-        arguments=(
-            *(str(out), "--precision", "fp32", "--calibration", str(lists)),
-            *("--revision", "main", "--push-to-hub", "me/tiny"),
-        ),
-        HF_ENDPOINT=address,
-        HF_TOKEN="hf_made_up",
-    )
-    assert printed.splitlines()[0] == str(out)
-    assert printed.splitlines()[1].endswith(COMMIT)
-    assert f"org/tiny@{COMMIT}" in (out / "README.md").read_text()
-    assert {name: len(data) for name, data in received.items()} == {
-        file.name: file.stat().st_size for file in out.iterdir()
-    }
+    arguments = ["--precision", "fp32", "--calibration", str(lists), "--revision", "main"]
+    assert main(["export", "org/tiny", str(out), *arguments, "--push-to-hub", "me/tiny"]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0] == str(out)
+    assert printed[1].startswith(f"{hub.url}/me/tiny/commit/")
+    assert f"org/tiny@{tiny}" in (out / "README.md").read_text()
+    assert hub.uploads == {"me/tiny": {file.name: file.read_bytes() for file in out.iterdir()}}
+    assert not any("onnx" in file for file in hub.bodies("org/tiny"))
     with Ranker(out) as ranker:
         assert ranker.info()["model"] == "tiny"
 
 
-def test_a_repository_that_the_hub_does_not_have_is_named(hub, run_python):
-    code = """
-from flashrank_lite.errors import ModelNotFound
-from flashrank_lite.export.hub import fetch
-try:
-    fetch("org/absent")
-except ModelNotFound as error:
-    print(error)
-"""
-    said = run_python(code, HF_ENDPOINT=hub[0])
-    assert "the Hub did not give org/absent" in said
-    assert "HF_TOKEN" in said
+def test_an_upload_that_the_hub_refuses_is_said_and_the_folder_stays(hub, tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "hf_wrong")
+    (tmp_path / "reranker.json").write_text("{}")
+    with pytest.raises(InvalidInput, match="was written, but the Hub did not take it"):
+        push(tmp_path, "me/tiny")
+    assert hub.uploads == {}
+
+
+def test_all_files_are_of_one_commit_and_the_newest_is_asked_for(hub, tiny):
+    folder, origin = fetch("org/tiny")
+    assert origin == f"org/tiny@{tiny}"
+    assert folder.name == tiny
+    newer = hub.add("org/tiny", {"config.json": b"{}", "pytorch_model.bin": b"w"}).commit("main")
+    folder, origin = fetch("org/tiny")
+    assert origin == f"org/tiny@{newer}"
+    assert {file.name for file in folder.iterdir()} == {"config.json", "pytorch_model.bin"}
+    assert fetch("org/tiny", tiny)[1] == f"org/tiny@{tiny}"
+
+
+def test_without_the_hub_an_earlier_download_is_found(hub, tiny):
+    folder, _ = fetch("org/tiny")
+    hub.fail("/", status=500)
+    assert fetch("org/tiny") == (folder, f"org/tiny@{tiny}")
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "error"),
+    [
+        (401, {"X-Error-Code": "RepoNotFound"}, AccessDenied),
+        (403, {"X-Error-Code": "GatedRepo"}, AccessDenied),
+        (404, {"X-Error-Code": "RepoNotFound"}, ModelNotFound),
+        (404, {"X-Error-Code": "RevisionNotFound"}, ModelNotFound),
+        (429, {"Retry-After": "0"}, DownloadFailed),
+        (500, {}, DownloadFailed),
+    ],
+)
+def test_what_the_hub_answers_is_told_apart_as_the_loader_does(hub, tiny, status, headers, error):
+    hub.fail("/api/models", status=status, headers=headers)
+    with pytest.raises(error, match=r"org/tiny|answered 429"):
+        fetch("org/tiny")
+
+
+def test_a_name_of_the_catalog_is_its_repository(hub, checkpoint):
+    entry = next(e for e in catalog.entries() if e.repository and not e.archive)
+    files = {file.name: file.read_bytes() for file in checkpoint.iterdir()}
+    commit = hub.add(entry.repository, files).commit("main")
+    assert fetch(entry.name)[1] == f"{entry.repository}@{commit}"
+
+
+def test_the_bundled_model_and_repositories_without_weights_are_refused(hub):
+    with pytest.raises(InvalidModel, match="ONNX already"):
+        fetch("nano")
+    hub.add("org/empty", {"config.json": b"{}", "onnx/model.onnx": b"x"})
+    with pytest.raises(InvalidModel, match="holds no weights"):
+        fetch("org/empty")
 
 
 def test_a_path_with_dots_is_never_a_repository():

@@ -41,7 +41,7 @@ def qwen3(ids, query, passage):
     """The model card of Qwen3-Reranker."""
     body = f"<Instruct>: {INSTRUCTION}\n<Query>: {query}\n<Document>: {passage}"
     prefix, suffix = ids(QWEN3_PREFIX), ids(QWEN3_SUFFIX)
-    return prefix + ids(body)[: 640 - len(prefix) - len(suffix)] + suffix
+    return prefix + ids(body)[: 1024 - len(prefix) - len(suffix)] + suffix
 
 
 def mxbai(ids, query, passage):

@@ -74,6 +74,26 @@ def test_heads_score_as_sentence_transformers_does(tmp_path, pooling, heads):
             np.testing.assert_allclose(together, alone, atol=1e-4)
 
 
+def test_poolings_of_an_older_file_are_joined_in_the_order_of_sentence_transformers(tmp_path):
+    torch.manual_seed(2)
+    saved = save(tmp_path, ("max", "mean"), Dense(128, 64), score_head())
+    (file,) = saved.glob("1_Pooling/config.json")
+    stated = {
+        "word_embedding_dimension": 64,
+        "pooling_mode_mean_tokens": True,
+        "pooling_mode_cls_token": False,
+        "pooling_mode_max_tokens": True,
+    }
+    file.write_text(json.dumps(stated))
+    theirs = CrossEncoder(str(saved), device="cpu")
+    export_folder(read_checkpoint(saved), tmp_path / "out", questions(), precisions=["fp32"])
+    query, passages = questions()[0]
+    expected = theirs.predict([(query, passage) for passage in passages])
+    assert np.ptp(expected) > 0.01
+    with Ranker(tmp_path / "out") as ranker:
+        np.testing.assert_allclose(ranker.score(query, passages), expected, atol=1e-4)
+
+
 def fp32_alone(folder):
     """The same model with its fp32 graph alone."""
     stated = json.loads((folder / "reranker.json").read_text())

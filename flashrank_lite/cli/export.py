@@ -8,7 +8,8 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,7 +33,11 @@ examples:
 
 def add_arguments(parser: argparse.ArgumentParser, positive: Callable[[str], int]) -> None:
     """Declare what the command takes; ``positive`` reads a whole number of at least 1."""
-    parser.add_argument("model", metavar="MODEL", help="a folder, or a Hub repository (owner/name)")
+    parser.add_argument(
+        "model",
+        metavar="MODEL",
+        help="a folder, a Hub repository (owner/name), or its name in the catalog",
+    )
     parser.add_argument("out", metavar="OUT", type=Path, help="the folder to write")
     parser.add_argument(
         "--precision",
@@ -78,43 +83,53 @@ def run(arguments: argparse.Namespace) -> int:
     """
     from flashrank_lite import export
     from flashrank_lite.evaluation import read_candidate_lists
+    from flashrank_lite.export.folder import check_out
     from flashrank_lite.export.hub import fetch, push
     from flashrank_lite.export.recipes import read_recipe
     from flashrank_lite.export.texts import bundled_texts, read_texts
-    from flashrank_lite.export.torch_graph import OPSET
+    from flashrank_lite.export.torch_graph import OPSET, check_opset
 
-    _report_to_stderr()
+    opset = arguments.opset or OPSET
+    check_opset(opset)
     calibration, evaluation = arguments.calibration, arguments.evaluation
     texts = read_texts(calibration) if calibration else bundled_texts()
     lists = {evaluation.stem: read_candidate_lists(evaluation)} if evaluation else None
     recipe = read_recipe(arguments.template) if arguments.template else None
+    check_out(arguments.out)
     folder, origin = fetch(arguments.model, arguments.revision)
+    check_out(arguments.out, folder)
     source = export.read_checkpoint(
         folder,
         max_length=arguments.max_length,
         recipe=recipe,
-        name=arguments.model.rsplit("/", 1)[-1] if origin else None,
+        name=origin.partition("@")[0].rpartition("/")[2] if origin else None,
     )
-    export.export_folder(
-        replace(source, origin=origin),
-        arguments.out,
-        texts,
-        precisions=arguments.precision,
-        table_bits=arguments.table_bits,
-        evaluation=lists,
-        opset=arguments.opset or OPSET,
-    )
+    with _report_on_stderr():
+        export.export_folder(
+            replace(source, origin=origin),
+            arguments.out,
+            texts,
+            precisions=arguments.precision,
+            table_bits=arguments.table_bits,
+            evaluation=lists,
+            opset=opset,
+        )
     print(arguments.out)
     if arguments.push_to_hub:
         print(push(arguments.out, arguments.push_to_hub))
     return 0
 
 
-def _report_to_stderr() -> None:
+@contextmanager
+def _report_on_stderr() -> Iterator[None]:
     """What the exporter logs is the command's report."""
     logger = logging.getLogger("flashrank_lite.export")
-    if not logger.handlers:
-        handler = logging.StreamHandler(sys.stderr)
-        handler.setFormatter(logging.Formatter("%(message)s"))
-        logger.addHandler(handler)
+    handler, level = logging.StreamHandler(sys.stderr), logger.level
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    logger.addHandler(handler)
     logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)

@@ -16,7 +16,7 @@ _LICENCES = ("LICENSE", "LICENCE", "COPYING", "NOTICE")
 
 
 def describe(source: Source, folder: Path) -> Source:
-    """``source`` with the languages, the licence and the licence files that its folder states."""
+    """``source`` with its folder, and the languages, licence and licence files stated there."""
     found = {
         file.name: file
         for file in sorted(folder.iterdir())
@@ -24,19 +24,24 @@ def describe(source: Source, folder: Path) -> Source:
     }
     stated = _metadata(folder / CARD)
     languages = stated.get("language") or ()
-    licence = stated.get("license_name") or stated.get("license")
+    custom = stated.get("license_name")
+    licence = custom or stated.get("license")
     return replace(
         source,
+        checkpoint=folder,
         licences=found,
         languages=(languages,) if isinstance(languages, str) else tuple(map(str, languages)),
         license=licence if isinstance(licence, str) else None,
+        custom_license=isinstance(custom, str) and bool(custom),
     )
 
 
 def model_card(source: Source, variants: Sequence[Mapping[str, Any]], report: str) -> str:
     """The text of README.md: what it is, how to use it, how faithful it was found to be."""
     facts = ["---"]
-    if source.license:
+    if source.license and source.custom_license:
+        facts += ["license: other", f"license_name: {source.license}"]  # as the Hub wants it
+    elif source.license:
         facts.append(f"license: {source.license}")
     if source.languages:
         facts += ["language:", *(f"- {language}" for language in source.languages)]

@@ -24,7 +24,7 @@ from flashrank_lite.export.int8 import quantise_products
 from flashrank_lite.export.nodes import Feeds
 from flashrank_lite.export.source import Source
 from flashrank_lite.export.tables import quantise_tables
-from flashrank_lite.export.torch_graph import OPSET, OPSETS, to_onnx
+from flashrank_lite.export.torch_graph import OPSET, check_opset, to_onnx
 from flashrank_lite.models.manifest import FORMAT, MANIFEST, TOKENIZER
 from flashrank_lite.prompts import open_encoder
 from flashrank_lite.ranker import Ranker
@@ -56,7 +56,8 @@ def export_folder(
     Args:
         source: the model.
         out: folder to write; files of the same names are replaced when all checks have passed.
-        texts: real (query, candidates) lists, to calibrate on and to compare with.
+        texts: real (query, candidates) lists: every second one to calibrate on, the others to
+            compare with.
         precisions: graphs to write.
         table_bits: 8 or 4, for large embedding tables of the int8 graph.
         evaluation: labelled lists by name, for nDCG@10 of each graph.
@@ -67,7 +68,8 @@ def export_folder(
 
     Raises:
         InvalidModel: the graph is not faithful to torch, or its scores depend on neighbours.
-        InvalidInput: no texts, an unknown precision or operator version.
+        InvalidInput: no texts, an unknown precision or operator version, or ``out`` is a file or
+            where the source lies.
     """
     texts = [(query, passages) for query, passages in texts if passages]
     if not texts or not precisions or set(precisions) - set(FILES):
@@ -75,8 +77,9 @@ def export_folder(
             f"precisions must be of {sorted(FILES)} and texts must not be empty: "
             "pass real queries with their candidate passages"
         )
-    if opset not in OPSETS:
-        raise InvalidInput(f"opset must be from {OPSETS[0]} to {OPSETS[-1]}, not {opset}")
+    check_opset(opset)
+    check_out(out, *filter(None, (source.checkpoint, source.tokenizer.parent)))
+    calibration, held_out = split_texts(texts)
     # int8 first: it is the one to run, and fp32 is there for those who ask
     precisions = [precision for precision in FILES if precision in precisions]
     with tempfile.TemporaryDirectory() as scratch, ExitStack() as stack:
@@ -86,7 +89,7 @@ def export_folder(
         if "int8" in precisions:
             graphs["int8"] = onnx.ModelProto()
             graphs["int8"].CopyFrom(graphs["fp32"])
-            feeds = _feeds(source, texts[:CALIBRATION_LISTS])
+            feeds = _feeds(source, calibration[:CALIBRATION_LISTS])
             quantise_products(graphs["int8"], feeds)
             quantise_tables(graphs["int8"], bits=table_bits)
         rankers: dict[Precision, Ranker] = {}
@@ -94,12 +97,34 @@ def export_folder(
             folder = Path(scratch) / precision
             _write(folder, source, {precision: graph}, {})
             rankers[precision] = stack.enter_context(Ranker(folder, activation="raw"))
-        figures = _prove(source, rankers, texts[:CHECKED_LISTS], evaluation or {})
+        figures = _prove(source, rankers, held_out[:CHECKED_LISTS], evaluation or {})
         finished = Path(scratch) / "finished"
         _write(finished, source, {p: graphs[p] for p in precisions}, figures)
         _replace(finished, out)
     logger.info("%s\n%s", out, fidelity.table({p: figures[p] for p in precisions}))
     return {precision: figures[precision] for precision in precisions}
+
+
+def check_out(out: Path, *sources: Path) -> None:
+    """Refuse a folder that cannot be written, or that holds what is being exported.
+
+    Raises:
+        InvalidInput: ``out`` is a file, or one of ``sources``.
+    """
+    if out.exists() and not out.is_dir():
+        raise InvalidInput(f"{out} is a file: name a folder to write the export to")
+    if out.resolve() in {source.resolve() for source in sources}:
+        raise InvalidInput(
+            f"{out} is the folder of the checkpoint, which the export would overwrite: name another"
+        )
+
+
+def split_texts(texts: fidelity.Texts) -> tuple[fidelity.Texts, fidelity.Texts]:
+    """Lists to calibrate on and lists to measure with: no figure is of text that int8 was fit to.
+
+    A single list has to serve for both.
+    """
+    return (texts[::2], texts[1::2]) if len(texts) > 1 else (texts, texts)
 
 
 def _prove(

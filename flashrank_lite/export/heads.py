@@ -26,6 +26,7 @@ _ACTIVATIONS: dict[str, Callable[[], torch.nn.Module]] = {
     "SiLU": torch.nn.SiLU,
     "Sigmoid": torch.nn.Sigmoid,
 }
+# In the order in which sentence-transformers concatenates them, whatever the file's own order.
 _LEGACY_POOLING = {
     "pooling_mode_cls_token": "cls",
     "pooling_mode_max_tokens": "max",
@@ -68,8 +69,9 @@ def read_step(kind: str, folder: Path) -> torch.nn.Module:
 def _pooling_modes(config: dict[str, Any]) -> tuple[str, ...]:
     stated = config.get("pooling_mode")
     if stated is None:
-        active = [key for key, on in config.items() if key.startswith("pooling_mode_") and on]
-        stated = [_LEGACY_POOLING.get(key, key) for key in active] or "mean"
+        active = {key for key, on in config.items() if key.startswith("pooling_mode_") and on}
+        known = [mode for key, mode in _LEGACY_POOLING.items() if key in active]
+        stated = [*known, *sorted(active - set(_LEGACY_POOLING))] or "mean"
     modes = (stated,) if isinstance(stated, str) else tuple(stated)
     unknown = set(modes) - set(_LEGACY_POOLING.values())
     if unknown:

@@ -1,16 +1,23 @@
-"""Checkpoints from the Hugging Face Hub, and exported folders to it."""
+"""Checkpoints from the Hugging Face Hub, and exported folders to it.
+
+Names, errors and the cache are those of ``flashrank_lite.models``; what is ours is which files a
+checkpoint is made of.
+"""
 
 from __future__ import annotations
 
 import os
-import re
-from pathlib import Path
+from collections.abc import Iterable
+from fnmatch import fnmatchcase
+from pathlib import Path, PurePosixPath
 
-from flashrank_lite.errors import InvalidInput, ModelNotFound
+from flashrank_lite.errors import InvalidInput, InvalidModel, ModelNotFound
+from flashrank_lite.models import catalog
+from flashrank_lite.models.hub import fetch_files
+from flashrank_lite.models.sources import is_repository
 
-_REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 # What transformers reads. Pickled weights only where there are no others; code is never fetched.
-_SMALL = [
+_SMALL = (
     "*.json",
     "*.txt",
     "*.model",
@@ -19,22 +26,25 @@ _SMALL = [
     "LICEN[CS]E*",
     "NOTICE*",
     "COPYING*",
-]
-_UNWANTED = ["onnx/*", "openvino/*", "*.onnx", "*.gguf", "*.h5", "*.msgpack", "training_args*"]
+)
+_UNWANTED = ("onnx/*", "openvino/*", "training_args*")
 
 
 def fetch(model: str | os.PathLike[str], revision: str | None = None) -> tuple[Path, str | None]:
     """The folder of a checkpoint, downloaded where it is a Hub repository.
 
     Args:
-        model: a folder, or "owner/name".
+        model: a folder, a name of the catalog, or "owner/name".
         revision: branch, tag or commit of the repository.
 
     Returns:
         The folder, and "owner/name@commit" for a repository.
 
     Raises:
-        ModelNotFound: it is neither, or the Hub cannot or will not give it.
+        ModelNotFound: it is none of those, or the Hub has no such repository or revision.
+        AccessDenied, DownloadFailed, CacheNotWritable, ChecksumMismatch: as
+            ``flashrank_lite.models.hub.fetch``.
+        InvalidModel: the repository holds no weights that can be read.
         InvalidInput: a revision of a folder was asked for.
     """
     folder = Path(model).expanduser()
@@ -43,35 +53,47 @@ def fetch(model: str | os.PathLike[str], revision: str | None = None) -> tuple[P
             raise InvalidInput(f"{folder} is on disk and has no revisions: leave --revision out")
         return folder, None
     name = os.fspath(model)
-    if not _REPOSITORY.fullmatch(name) or ".." in name:
+    entry = catalog.find(name)
+    if entry is not None and (entry.repository is None or entry.archive is not None):
+        raise InvalidModel(f'{name} is ONNX already: load it with Ranker("{entry.name}")')
+    repository = name if entry is None or entry.repository is None else entry.repository
+    if not is_repository(repository):
+        near = catalog.nearest(name)
+        hint = f" Did you mean {' or '.join(near)}?" if near else ""
         raise ModelNotFound(
-            f"{name} is not a folder, and not the name of a Hub repository (owner/name): correct it"
+            f"{name} is not a folder, not a name of the catalog, and not the name of a Hub "
+            f"repository (owner/name): correct it.{hint}"
         )
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    found, record = fetch_files(
+        repository, revision, lambda listing: _checkpoint(repository, listing)
+    )
+    return found, f"{repository}@{record.commit}"
 
-    try:
-        found = snapshot_download(
-            name,
-            revision=revision,
-            allow_patterns=[*_SMALL, "*.safetensors"],
-            ignore_patterns=_UNWANTED,
+
+def _checkpoint(repository: str, names: Iterable[str]) -> list[str]:
+    """The files of a checkpoint among those of a repository.
+
+    Raises:
+        InvalidModel: there are no weights among them.
+    """
+    names = [name for name in names if not _fits(name, _UNWANTED)]
+    tensors = [name for name in names if name.endswith(".safetensors")]
+    covered = {PurePosixPath(name).parent for name in tensors}
+    pickled = [
+        name
+        for name in names
+        if name.endswith(".bin") and PurePosixPath(name).parent not in covered
+    ]
+    if not tensors and not pickled:
+        raise InvalidModel(
+            f"{repository} holds no weights (*.safetensors or *.bin): name the repository of the "
+            "checkpoint itself"
         )
-        if not any(Path(found).rglob("*.safetensors")):
-            found = snapshot_download(
-                name,
-                revision=revision,
-                allow_patterns=["*.bin"],
-                ignore_patterns=_UNWANTED,
-            )
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
-        line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        at = f" at revision {revision}" if revision else ""
-        raise ModelNotFound(
-            f"the Hub did not give {name}{at} ({line}): check the name and the revision, "
-            "set HF_TOKEN for a private repository, or pass a folder"
-        ) from error
-    return Path(found), f"{name}@{Path(found).name}"
+    return [*(name for name in names if _fits(name, _SMALL)), *tensors, *pickled]
+
+
+def _fits(name: str, patterns: Iterable[str]) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
 def push(folder: Path, repository: str) -> str:

@@ -43,15 +43,14 @@ def read_checkpoint(
             f"{folder} is not a folder: pass one that holds config.json and weights"
         )
     checkpoint = open_checkpoint(folder, name)
-    source = describe(_read(checkpoint, recipe), folder)
     if max_length is not None:
         limit = checkpoint.positions or max_length
         if not 0 < max_length <= limit:
             raise InvalidInput(
                 f"max_length must be from 1 to the {limit} positions of the model, not {max_length}"
             )
-        source = replace(source, max_length=max_length)
-    return source
+    source = describe(_read(checkpoint, recipe), folder)
+    return source if max_length is None else replace(source, max_length=max_length)
 
 
 def _read(checkpoint: Checkpoint, recipe: Recipe | None) -> Source:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import shutil
 import tempfile
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from transformers import (
     AutoConfig,
     AutoTokenizer,
 )
+from transformers.utils import logging as transformers_logging
 
 from flashrank_lite.errors import InvalidModel
 from flashrank_lite.models.config import position_limit, stated_length
@@ -123,17 +126,19 @@ def load_model(checkpoint: Checkpoint, kind: Any, what: str) -> Any:
         InvalidModel: transformers cannot load it, weights are missing or they are too large.
     """
     folder = checkpoint.folder
+    _check_size_unloaded(checkpoint, kind)
     try:
-        model, loading = kind.from_pretrained(
-            folder,
-            config=checkpoint.config,
-            local_files_only=True,
-            trust_remote_code=False,
-            weights_only=True,
-            attn_implementation="eager",
-            dtype=torch.float32,  # many checkpoints are stored in half precision
-            output_loading_info=True,
-        )
+        with _quietly():
+            model, loading = kind.from_pretrained(
+                folder,
+                config=checkpoint.config,
+                local_files_only=True,
+                trust_remote_code=False,
+                weights_only=True,
+                attn_implementation="eager",
+                dtype=torch.float32,  # many checkpoints are stored in half precision
+                output_loading_info=True,
+            )
     except Exception as error:  # unpickling refused, shapes that do not fit, files cut short
         raise InvalidModel(f"transformers cannot load {folder} ({_line(error)})") from error
     missing = sorted(loading["missing_keys"])
@@ -145,17 +150,57 @@ def load_model(checkpoint: Checkpoint, kind: Any, what: str) -> Any:
     return model.eval()
 
 
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """No progress bar and no table of missing weights: what is wrong is said by an exception."""
+    bar, level = (
+        transformers_logging.is_progress_bar_enabled(),
+        transformers_logging.get_verbosity(),
+    )
+    transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(level)
+        if bar:
+            transformers_logging.enable_progress_bar()
+
+
 def check_size(module: torch.nn.Module, name: str) -> None:
     """Refuse what no single ONNX file can hold.
 
     Raises:
         InvalidModel: the weights are too large in fp32.
     """
-    size = sum(p.numel() for p in module.parameters()) * 4
+    _refuse_above(sum(p.numel() for p in module.parameters()), name)
+
+
+def _check_size_unloaded(checkpoint: Checkpoint, kind: Any) -> None:
+    """The same of the configuration alone, before gigabytes are read.
+
+    A vocabulary head that is not the embeddings too does not count: of it a row or two stay.
+    """
+    try:
+        with _quietly(), torch.device("meta"):
+            model = kind.from_config(checkpoint.config, trust_remote_code=False)
+            model.tie_weights()
+        inner = {id(parameter) for parameter in model.base_model.parameters()}
+        head = model.get_output_embeddings()
+        dropped = {id(p) for p in head.parameters()} - inner if head is not None else set()
+        count = sum(p.numel() for p in model.parameters() if id(p) not in dropped)
+    except Exception:  # not every model can be made without memory: it is weighed once loaded
+        return
+    _refuse_above(count, checkpoint.name)
+
+
+def _refuse_above(parameters: int, name: str) -> None:
+    size = parameters * 4
     if size > LARGEST_WEIGHTS:
         raise InvalidModel(
-            f"{name} has {size / 1e9:.1f} GB of weights in fp32, and an ONNX file holds "
-            f"{LARGEST_WEIGHTS / 1e9:.1f} GB at most: export a smaller model of its family"
+            f"{name} has {size / 1e9:.1f} GB of weights in fp32, and one ONNX file holds "
+            f"{LARGEST_WEIGHTS / 1e9:.1f} GB at most (about 0.5 B parameters): models of that size "
+            "cannot be exported yet"
         )
 
 

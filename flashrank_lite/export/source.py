@@ -30,7 +30,10 @@ class Source:
         template: the prompt, of a model that is asked in words.
         padding: id of the padding token.
         padding_side: where rows of a batch are padded.
+        license: its licence, an identifier or a name.
+        custom_license: whether that is a name of the owner's own, which no list of licences has.
         licences: files of the checkpoint that state its licence, by name.
+        checkpoint: the folder that it was read from, which an export never writes to.
         origin: what the model card names as the source: a repository and its revision.
         held: whatever must live as long as the source (a temporary folder).
     """
@@ -45,9 +48,11 @@ class Source:
     head: dict[str, Any] | None = None
     languages: tuple[str, ...] = ()
     license: str | None = None
+    custom_license: bool = False
     template: Template | None = None
     padding: int = 0
     padding_side: Literal["left", "right"] = "right"
     licences: Mapping[str, Path] = field(default_factory=dict)
+    checkpoint: Path | None = None
     origin: str | None = None
     held: object = None

@@ -6,7 +6,7 @@ record of what was got, and the rule that a model which is there is not asked fo
 
 import logging
 import mmap
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -114,6 +114,33 @@ def fetch_file(
     folder = client.snapshot(record.commit)
     record.check_sizes(folder, [name])
     return folder / name, record
+
+
+def fetch_files(
+    repository: str,
+    revision: str | None,
+    wanted: Callable[[Mapping[str, Listed]], list[str]],
+    token: Token = None,
+) -> tuple[Path, Record]:
+    """Download the files that `wanted` picks from the newest listing, all of one commit.
+
+    Where the Hub cannot be asked, those of an earlier download are found. Errors: `fetch`.
+    """
+    client = Client(repository, token)
+    revision = revision or MAIN
+    records = Records(client.folder, repository)
+    with client.lock():
+        try:
+            record = _newest(client, records, revision, True)
+        except DownloadFailed:
+            before = records.find(revision)
+            if before is None:
+                raise
+            record = before
+        names = wanted(record.listing)
+        record = record.with_files({name: _bring(client, record, name, False) for name in names})
+        _keep(records, record)
+    return client.snapshot(record.commit), record
 
 
 def recorded(repository: str, revision: str | None = None) -> Record | None:
