@@ -122,9 +122,9 @@ def test_a_classifier_saved_as_one_module_is_read_like_any_other(tmp_path):
         np.testing.assert_allclose(ranker.score(query, passages), expected, atol=1e-4)
 
 
-CHAT = (
-    "{% for m in messages %}<|im_start|>{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}"
-    "<|im_end|>relevant?"
+CHAT = (  # a special token after each text, as real ones have it: no word spans the two
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}: {{ m['content'] }}<|im_end|>\n"
+    "{% endfor %}relevant?"
 )
 
 
@@ -137,7 +137,7 @@ def test_yes_or_no_with_a_chat_template_is_asked_as_sentence_transformers_asks(t
     theirs = CrossEncoder(modules=modules, device="cpu", activation_fn=torch.nn.Identity())
     theirs.save_pretrained(str(tmp_path / "saved"))
     source = read_checkpoint(tmp_path / "saved")
-    assert source.template.segments[-1] == "<|im_end|>relevant?"
+    assert source.template.segments[-1] == "<|im_end|>\nrelevant?"
     export_folder(source, tmp_path / "out", questions(), precisions=["fp32"])
     query, passages = questions()[3]
     expected = theirs.predict([(query, passage) for passage in passages])

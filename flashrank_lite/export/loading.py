@@ -157,14 +157,14 @@ def _quietly() -> Iterator[None]:
         transformers_logging.is_progress_bar_enabled(),
         transformers_logging.get_verbosity(),
     )
-    transformers_logging.disable_progress_bar()
-    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     try:
         yield
     finally:
         transformers_logging.set_verbosity(level)
         if bar:
-            transformers_logging.enable_progress_bar()
+            transformers_logging.enable_progress_bar()  # type: ignore[no-untyped-call]
 
 
 def check_size(module: torch.nn.Module, name: str) -> None:
