@@ -89,7 +89,7 @@ def test_poolings_of_an_older_file_are_joined_in_the_order_of_sentence_transform
     export_folder(read_checkpoint(saved), tmp_path / "out", questions(), precisions=["fp32"])
     query, passages = questions()[0]
     expected = theirs.predict([(query, passage) for passage in passages])
-    assert np.ptp(expected) > 0.01
+    assert np.ptp(expected) > 0.001  # ten times the tolerance
     with Ranker(tmp_path / "out") as ranker:
         np.testing.assert_allclose(ranker.score(query, passages), expected, atol=1e-4)
 
