@@ -11,7 +11,7 @@ from pathlib import Path
 
 import onnxruntime
 
-from flashrank_lite.errors import InvalidInput, InvalidModel, ProviderUnavailable
+from flashrank_lite.errors import InvalidInput, InvalidModel, ProviderUnavailable, first_line
 from flashrank_lite.graph import Graph, Providers
 
 DEVICES = ("cpu", "cuda", "auto")
@@ -84,10 +84,10 @@ def _on_cuda(file: Path, threads: int) -> Graph:
         ) from error
     except InvalidModel as error:
         Graph(file, threads).close()  # raises if the file itself is at fault
+        said = first_line(error.__cause__ or error)
         raise ProviderUnavailable(
-            f"CUDA is in this onnxruntime but cannot open {file.name} ({_cause(error)}), which the "
-            "CPU can: look whether nvidia-smi shows a GPU that has memory left and a driver that "
-            "is new enough"
+            f"CUDA is in this onnxruntime but cannot open {file.name} ({said}), which the CPU can: "
+            "look whether nvidia-smi shows a GPU with memory left and a driver that is new enough"
         ) from error
     left = products_on_cpu(graph)
     if left:
@@ -111,12 +111,6 @@ def products_on_cpu(graph: Graph) -> list[str]:
             if provider == CPU and ("MatMul" in kind or "Gemm" in kind or "Attention" in kind)
         }
     )
-
-
-def _cause(error: Exception) -> str:
-    """What onnxruntime said, in one line."""
-    said = str(error.__cause__ or error).strip().splitlines()
-    return said[0] if said else type(error.__cause__ or error).__name__
 
 
 def _preload() -> str:

@@ -5,11 +5,11 @@ a passage's ids and the frame of special tokens and types that the tokenizer put
 ids are those of `tokenizer.encode(query, passage)`, with the passage truncated to what is left.
 """
 
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,8 @@ from tokenizers import Tokenizer
 
 from flashrank_lite.errors import InvalidInput, InvalidModel
 from flashrank_lite.tokens import Ids, Pieces, Tokens
+
+Query = TypeVar("Query")  # a query as an encoder has read it
 
 # What a graph may take: both texts in one row, or each in a row of its own (late interaction), and
 # then one row of a query serves all passages of a batch.
@@ -87,7 +89,7 @@ class PairEncoder:
 
     def token_id(self, token: str) -> int | None:
         """The id of a token of the vocabulary, None if there is no such token."""
-        return self._tokens.tokenizer.token_to_id(token)
+        return self._tokens.token_id(token)
 
     def query(self, text: str) -> Pieces:
         """Tokenise a query: at most three quarters of the room, so that passages have the rest."""
@@ -122,15 +124,26 @@ class PairEncoder:
 
         A query is tokenised once for the passages that follow each other under it.
         """
-        queries: dict[str, Pieces] = {}
-        rest = iter(pairs)
-        while chunk := list(islice(rest, CHUNK_PAIRS)):
-            if len(queries) > CHUNK_PAIRS:
-                queries.clear()
-            for query, _ in chunk:
-                if query not in queries:
-                    queries[query] = self.query(query)
-            yield [self.pair(queries[query], self.passage(text)) for query, text in chunk]
+        return in_chunks(
+            pairs, self.query, lambda query, text: self.pair(query, self.passage(text))
+        )
+
+
+def in_chunks(
+    pairs: Iterable[tuple[str, str]],
+    read_query: Callable[[str], Query],
+    glue: Callable[[Query, str], Pair],
+) -> Iterator[list[Pair]]:
+    """`PairEncoder.chunks` for any encoder: how it reads a query, and glues a passage to one."""
+    queries: dict[str, Query] = {}
+    rest = iter(pairs)
+    while chunk := list(islice(rest, CHUNK_PAIRS)):
+        if len(queries) > CHUNK_PAIRS:
+            queries.clear()
+        for query, _ in chunk:
+            if query not in queries:
+                queries[query] = read_query(query)
+        yield [glue(queries[query], passage) for query, passage in chunk]
 
 
 def pad(

@@ -50,3 +50,8 @@ class RankerClosed(FlashRankLiteError):
 
 class MissingExtra(FlashRankLiteError, ImportError):
     """An optional part of the package was asked for whose dependencies are not installed."""
+
+
+def first_line(error: BaseException) -> str:
+    """What another library said went wrong, in one line; its kind where it said nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

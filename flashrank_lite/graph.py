@@ -20,6 +20,7 @@ from flashrank_lite.errors import (
     InvalidModel,
     ProviderUnavailable,
     RankerClosed,
+    first_line,
 )
 from flashrank_lite.heads import Output
 
@@ -83,7 +84,7 @@ class Graph:
         except Exception as error:
             shape = next(iter(wanted.values())).shape
             raise InvalidModel(
-                f"{self.file} failed on a batch of shape {shape}: {_first_line(error)}. "
+                f"{self.file} failed on a batch of shape {shape}: {first_line(error)}. "
                 "A graph must take any number of rows and tokens: export it with dynamic axes"
             ) from error
         return array
@@ -236,14 +237,10 @@ def _explain(file: Path, error: Exception) -> str:
     if "external" in said or "file_size" in said or "filesystem error" in said:
         return (
             f"{file} keeps its weights in another file that is missing or incomplete "
-            f"({_first_line(error)}): put it beside the graph, under the name it was exported with"
+            f"({first_line(error)}): put it beside the graph, under the name it was exported with"
         )
     return (
-        f"onnxruntime {onnxruntime.__version__} cannot load {file} ({_first_line(error)}): "
+        f"onnxruntime {onnxruntime.__version__} cannot load {file} ({first_line(error)}): "
         "the file is damaged or incomplete, so fetch or export it again; or it needs a newer "
         "onnxruntime"
     )
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -9,13 +9,12 @@ quarters of the room.
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from flashrank_lite.encoding import CHUNK_PAIRS, QUERY_SHARE, Pair, PairEncoder
+from flashrank_lite.encoding import QUERY_SHARE, Pair, PairEncoder, in_chunks
 from flashrank_lite.errors import InvalidInput, InvalidModel
 from flashrank_lite.tokens import Ids, Tokens
 
@@ -108,19 +107,15 @@ class PromptEncoder:
 
     def token_id(self, token: str) -> int | None:
         """The id of a token of the vocabulary, None if there is no such token."""
-        return self._tokens.tokenizer.token_to_id(token)
+        return self._tokens.token_id(token)
 
     def chunks(self, pairs: Iterable[tuple[str, str]]) -> Iterator[list[Pair]]:
         """Encode (query, passage) pairs some at a time: a list of any length is never all held."""
-        queries: dict[str, tuple[str, bool]] = {}
-        rest = iter(pairs)
-        while chunk := list(islice(rest, CHUNK_PAIRS)):
-            if len(queries) > CHUNK_PAIRS:
-                queries.clear()
-            for query, _ in chunk:
-                if query not in queries:
-                    queries[query] = self._tokens.shorten(query, self._query_room)
-            yield [self._pair(*queries[query], passage) for query, passage in chunk]
+        return in_chunks(
+            pairs,
+            lambda query: self._tokens.shorten(query, self._query_room),
+            lambda query, passage: self._pair(*query, passage),
+        )
 
     def _pair(self, query: str, cut: bool, passage: str) -> Pair:
         parts: list[Ids | None] = []

@@ -59,6 +59,11 @@ class Tokens:
         self.tokenizer.no_padding()
         self._safe_cut = _safe_cut(self.tokenizer)
 
+    def token_id(self, token: str) -> int | None:
+        """The id of a token of the vocabulary, None if there is no such token."""
+        number: int | None = self.tokenizer.token_to_id(token)
+        return number
+
     def pieces(self, text: str, room: int) -> Pieces:
         """The first `room` ids of a text."""
         text = well_formed(text)

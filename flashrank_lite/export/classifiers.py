@@ -8,7 +8,7 @@ import torch
 from transformers import AutoModelForSequenceClassification
 
 from flashrank_lite.errors import InvalidModel
-from flashrank_lite.export.loading import Checkpoint, check_size, load_model
+from flashrank_lite.export.loading import Checkpoint, as_source, load_model
 from flashrank_lite.export.source import Source
 from flashrank_lite.models.config import activation, relevant_class
 
@@ -26,18 +26,8 @@ def read_classifier(checkpoint: Checkpoint) -> Source:
     inputs = model_inputs(checkpoint)
     t5 = hasattr(model, "classification_head") and hasattr(model, "transformer")
     module = T5Classifier(model) if t5 else Logits(model, inputs)
-    check_size(module, checkpoint.name)
-    return Source(
-        module=module,
-        tokenizer=checkpoint.tokenizer,
-        config=checkpoint.stated,
-        name=checkpoint.name,
-        max_length=checkpoint.length(),
-        inputs=inputs,
-        activation=activation(checkpoint.stated),
-        head=head,
-        padding=checkpoint.config.pad_token_id or 0,
-        held=checkpoint.held,
+    return as_source(
+        *(checkpoint, module, inputs), activation=activation(checkpoint.stated), head=head
     )
 
 

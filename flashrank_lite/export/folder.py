@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import shutil
@@ -10,7 +9,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import onnx
 
@@ -25,6 +24,7 @@ from flashrank_lite.export.nodes import Feeds
 from flashrank_lite.export.source import Source
 from flashrank_lite.export.tables import quantise_tables
 from flashrank_lite.export.torch_graph import OPSET, check_opset, to_onnx
+from flashrank_lite.models.checksums import facts_of
 from flashrank_lite.models.manifest import FORMAT, MANIFEST, TOKENIZER
 from flashrank_lite.prompts import open_encoder
 from flashrank_lite.ranker import Ranker
@@ -183,7 +183,7 @@ def _write(
             {
                 "file": path.name,
                 "precision": precision,
-                **_facts(path),
+                **facts_of(path).to_dict(),
                 "batch_invariant": True,
                 "requires": [],  # 7-bit weights are right, if not fast, on every processor
                 "fidelity": figures.get(precision, {}),
@@ -201,7 +201,7 @@ def _write(
         "padding_side": source.padding_side,
         **({"template": source.template.to_json()} if source.template else {}),
         "variants": variants,
-        "files": {name: _facts(folder / name) for name in (TOKENIZER, CONFIG)},
+        "files": {name: facts_of(folder / name).to_dict() for name in (TOKENIZER, CONFIG)},
     }
     for name, file in source.licences.items():
         shutil.copyfile(file, folder / name)
@@ -225,8 +225,3 @@ def _replace(finished: Path, out: Path) -> None:
         partial = out / f"{file.name}.partial"
         shutil.copyfile(file, partial)
         partial.replace(out / file.name)
-
-
-def _facts(path: Path) -> dict[str, Any]:
-    data = path.read_bytes()
-    return {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}

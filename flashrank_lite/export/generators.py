@@ -17,7 +17,7 @@ from transformers import (
 
 from flashrank_lite.errors import InvalidModel
 from flashrank_lite.export.classifiers import HEAD, last_state, read_head
-from flashrank_lite.export.loading import Checkpoint, check_size, load_model
+from flashrank_lite.export.loading import Checkpoint, as_source, load_model
 from flashrank_lite.export.recipes import Recipe, answer_ids
 from flashrank_lite.export.source import Source
 from flashrank_lite.models.config import activation
@@ -180,20 +180,12 @@ def _source(
     recipe: Recipe,
     head: dict[str, Any] | None = None,
 ) -> Source:
-    check_size(module, checkpoint.name)
     tokenizer = checkpoint.tokenizer_config
-    padding = checkpoint.config.pad_token_id
-    return Source(
-        module=module.eval(),
-        tokenizer=checkpoint.tokenizer,
-        config=checkpoint.stated,
-        name=checkpoint.name,
+    return as_source(
+        *(checkpoint, module, INPUTS),
         max_length=checkpoint.length(recipe.max_length),
-        inputs=INPUTS,
         activation=activation(checkpoint.stated),
         head=head or {"type": "logit"},
         template=recipe.template,
-        padding=padding if isinstance(padding, int) and padding >= 0 else 0,
         padding_side="left" if tokenizer.get("padding_side") == "left" else "right",
-        held=checkpoint.held,
     )

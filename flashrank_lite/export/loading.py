@@ -20,7 +20,8 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from flashrank_lite.errors import InvalidModel
+from flashrank_lite.errors import InvalidModel, first_line
+from flashrank_lite.export.source import Source
 from flashrank_lite.models.config import position_limit, stated_length
 from flashrank_lite.models.manifest import DEFAULT_LENGTH, TOKENIZER, read_json
 
@@ -96,8 +97,9 @@ def open_checkpoint(folder: Path, name: str | None = None) -> Checkpoint:
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
         raise InvalidModel(
-            f"transformers does not know the model in {folder} ({_line(error)}): if it comes with "
-            "code of its own, that is never run; look for a checkpoint of a built-in architecture"
+            f"transformers does not know the model in {folder} ({first_line(error)}): if it "
+            "comes with code of its own, that is never run; look for a checkpoint of a "
+            "built-in architecture"
         ) from error
     tokenizer, held = folder / TOKENIZER, None
     if not tokenizer.is_file():
@@ -140,7 +142,7 @@ def load_model(checkpoint: Checkpoint, kind: Any, what: str) -> Any:
                 output_loading_info=True,
             )
     except Exception as error:  # unpickling refused, shapes that do not fit, files cut short
-        raise InvalidModel(f"transformers cannot load {folder} ({_line(error)})") from error
+        raise InvalidModel(f"transformers cannot load {folder} ({first_line(error)})") from error
     missing = sorted(loading["missing_keys"])
     if missing:
         raise InvalidModel(
@@ -165,6 +167,33 @@ def _quietly() -> Iterator[None]:
         transformers_logging.set_verbosity(level)
         if bar:
             transformers_logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+
+
+def as_source(
+    checkpoint: Checkpoint, module: torch.nn.Module, inputs: tuple[str, ...], **more: Any
+) -> Source:
+    """What an exporter takes: ``module``, and what the checkpoint's files say beside it.
+
+    Args:
+        checkpoint: the folder.
+        module: takes ``inputs``, returns logits.
+        inputs: the names of its inputs.
+        more: other attributes of ``Source``, or other values for them.
+
+    Raises:
+        InvalidModel: the weights are too large in fp32.
+    """
+    check_size(module, checkpoint.name)
+    padding = checkpoint.config.pad_token_id
+    stated: dict[str, Any] = {
+        "tokenizer": checkpoint.tokenizer,
+        "config": checkpoint.stated,
+        "name": checkpoint.name,
+        "max_length": checkpoint.length(),
+        "padding": padding if isinstance(padding, int) and padding >= 0 else 0,
+        "held": checkpoint.held,
+    }
+    return Source(module=module.eval(), inputs=inputs, **{**stated, **more})
 
 
 def check_size(module: torch.nn.Module, name: str) -> None:
@@ -213,7 +242,7 @@ def _convert_tokenizer(folder: Path, into: Path, known: int) -> Path:
     except Exception as error:  # every converter fails in its own way
         raise InvalidModel(
             f"{folder} has no {TOKENIZER}, and transformers cannot convert the tokenizer that it "
-            f"has ({_line(error)}): save its fast tokenizer there first"
+            f"has ({first_line(error)}): save its fast tokenizer there first"
         ) from error
     if backend.get_vocab_size() < known / 2:  # without its vocabulary some classes make up one
         raise InvalidModel(
@@ -223,7 +252,3 @@ def _convert_tokenizer(folder: Path, into: Path, known: int) -> Path:
     file = into / TOKENIZER
     backend.save(str(file))
     return file
-
-
-def _line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

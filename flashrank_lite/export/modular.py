@@ -17,7 +17,7 @@ from flashrank_lite.errors import InvalidModel
 from flashrank_lite.export.classifiers import model_inputs, read_classifier
 from flashrank_lite.export.generators import read_decoder_by_ids
 from flashrank_lite.export.heads import Features, read_step
-from flashrank_lite.export.loading import Checkpoint, check_size, load_model
+from flashrank_lite.export.loading import Checkpoint, as_source, load_model
 from flashrank_lite.export.recipes import Recipe, find_recipe
 from flashrank_lite.export.source import Source
 from flashrank_lite.models.config import activation
@@ -59,7 +59,6 @@ def _heads(checkpoint: Checkpoint, modules: list[tuple[str, Path]]) -> Source:
     inputs = model_inputs(checkpoint)
     steps = [read_step(kind, folder) for kind, folder in modules]
     module = Modular(backbone, inputs, steps).eval()
-    check_size(module, checkpoint.name)
     with torch.inference_mode():
         ids = torch.arange(2, 9).unsqueeze(0) % checkpoint.config.vocab_size
         features = module.features(
@@ -69,17 +68,8 @@ def _heads(checkpoint: Checkpoint, modules: list[tuple[str, Path]]) -> Source:
     if scores is None or scores.shape[1:] not in ((1,), (2,)):
         shape = "none" if scores is None else f"{tuple(scores.shape[1:])}"
         raise _refused(checkpoint, f"its modules give the scores {shape}")
-    return Source(
-        module=module,
-        tokenizer=checkpoint.tokenizer,
-        config=checkpoint.stated,
-        name=checkpoint.name,
-        max_length=checkpoint.length(),
-        inputs=inputs,
-        head={"type": "logit"} if scores.shape[1] == 1 else {"type": "two_class", "relevant": 1},
-        padding=checkpoint.config.pad_token_id or 0,
-        held=checkpoint.held,
-    )
+    head = {"type": "logit"} if scores.shape[1] == 1 else {"type": "two_class", "relevant": 1}
+    return as_source(checkpoint, module, inputs, head=head)
 
 
 class Modular(torch.nn.Module):

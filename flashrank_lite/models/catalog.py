@@ -13,7 +13,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-BUNDLED = "nano"
 # Parameters, embeddings included: what memory and disk take.
 SIZES = {
     "tiny": "under 12 million",

@@ -1,14 +1,13 @@
 """A repository on the Hugging Face Hub → a folder on disk that holds what it takes to run it.
 
-The files are the Hub client's, in the Hub's cache. What is ours: which of the files are needed, the
-record of what was got, and the rule that a model which is there is not asked for again.
+The files are the Hub client's, in the Hub's cache. What is ours: the record of what was got, and
+the rule that a model which is there is not asked for again. `needs.py` says which files are needed.
 """
 
 import logging
-import mmap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from flashrank_lite.errors import (
     CacheNotWritable,
@@ -19,15 +18,12 @@ from flashrank_lite.errors import (
 )
 from flashrank_lite.models.checksums import Facts
 from flashrank_lite.models.client import Client, Token, not_writable
-from flashrank_lite.models.manifest import MANIFEST, TOKENIZER, parse_manifest, select
+from flashrank_lite.models.manifest import MANIFEST, parse_manifest
+from flashrank_lite.models.needs import beside, plan, weights_of
 from flashrank_lite.models.record import MAIN, Listed, Record, Records, is_commit, vouch
-from flashrank_lite.models.variants import Choice, choose, graphs_among
+from flashrank_lite.models.variants import Choice
 
 logger = logging.getLogger(__name__)
-
-_CONFIG = ("config.json", "tokenizer_config.json")
-# Beside a graph these are never its weights; anything else is, if the graph names it.
-_NO_WEIGHTS = (".onnx", ".json", ".txt", ".md", ".py", ".safetensors", ".bin.index.json")
 
 
 @dataclass(frozen=True)
@@ -165,11 +161,11 @@ def _recorded(client: Client, record: Record | None, file: str | None) -> Fetche
     manifest = MANIFEST in record.listing
     if manifest and not _all_there(folder, record, [MANIFEST]):
         return None
-    choice, needed = _plan(record, folder, file)
+    choice, needed = plan(record, folder, file)
     if not _all_there(folder, record, needed):
         return None
     # whoever recorded the graph has recorded its weights too
-    weights = [name for name in _beside(choice.file, record.listing) if name in record.files]
+    weights = [name for name in beside(choice.file, record.listing) if name in record.files]
     needed = [*needed, *weights]
     record.check_sizes(folder, needed)
     return Fetched(folder, choice, record, tuple(needed))
@@ -193,9 +189,9 @@ def _download(
 
     if MANIFEST in record.listing:
         bring([MANIFEST])
-    choice, needed = _plan(record, folder, file)
+    choice, needed = plan(record, folder, file)
     bring(needed)
-    weights = _weights(folder, choice.file, record.listing)
+    weights = weights_of(folder, choice.file, record.listing)
     bring(weights)
     if MANIFEST in got:
         _check_against_manifest(folder, got)
@@ -253,62 +249,6 @@ def _bring(client: Client, record: Record, name: str, check: bool) -> Facts:
         return vouch(client.download(name, record.commit, again=True), listed, client.repository)
 
 
-def _plan(record: Record, folder: Path, file: str | None) -> tuple[Choice, list[str]]:
-    """The graph to run, and the files it takes, its weights in other files left out.
-
-    Raises:
-        InvalidModel: the repository lacks one of them.
-    """
-    repository, listing = record.repository, record.listing
-    if TOKENIZER not in listing:
-        raise InvalidModel(
-            f"{repository} has no {TOKENIZER}, the file of a fast tokenizer: export the model, "
-            f"which makes one, with `flashrank-lite export {repository} OUT`, and load OUT"
-        )
-    needed = [TOKENIZER, *(name for name in _CONFIG if name in listing)]
-    if MANIFEST in listing:
-        manifest = parse_manifest(folder)
-        there = [v.file for v in manifest.variants if v.file in listing]
-        if not there and file is None:
-            named = ", ".join(variant.file for variant in manifest.variants)
-            raise InvalidModel(f"{repository} lacks the graphs that its {MANIFEST} names: {named}")
-        needed += [MANIFEST, *(name for name in manifest.files if name not in needed)]
-        missing = [name for name in manifest.files if name not in listing]
-        if missing:
-            raise InvalidModel(
-                f"{repository} lacks {', '.join(missing)}, which its {MANIFEST} names: tell its "
-                "owner, or pass the revision= of an earlier upload"
-            )
-    if file is not None:
-        if file not in listing:
-            graphs = ", ".join(graphs_among(listing)) or "no *.onnx file"
-            raise ModelNotFound(f"{repository} has no file {file!r}; it has {graphs}")
-        choice = Choice(file, "asked for")
-    elif MANIFEST in listing:
-        chosen = select(manifest, there, repository)
-        choice = Choice(chosen.variant.file, chosen.variant_reason)
-    else:
-        choice = choose(listing, repository)
-    return choice, [*needed, choice.file]
-
-
-def _weights(folder: Path, graph: str, listing: Mapping[str, Listed]) -> list[str]:
-    """The files beside a graph that hold its weights: those whose name stands in it."""
-    beside = _beside(graph, listing)
-    file = folder / graph
-    if not beside or file.stat().st_size == 0:
-        return []
-    with file.open("rb") as handle, mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) as view:
-        return [name for name in beside if view.find(PurePosixPath(name).name.encode()) >= 0]
-
-
-def _beside(graph: str, listing: Mapping[str, Listed]) -> list[str]:
-    """The files in a graph's folder that may hold its weights."""
-    folder = PurePosixPath(graph).parent
-    here = [name for name in listing if PurePosixPath(name).parent == folder]
-    return [name for name in here if not name.endswith(_NO_WEIGHTS)]
-
-
 def _left_by_others(client: Client, revision: str, file: str | None) -> Fetched | None:
     """What another program put into the Hub's cache, for when the Hub cannot be asked."""
     commit = revision
@@ -323,7 +263,7 @@ def _left_by_others(client: Client, revision: str, file: str | None) -> Fetched 
     paths = [path for path in folder.rglob("*") if path.is_file()]
     listing = {path.relative_to(folder).as_posix(): Listed() for path in paths}
     try:
-        choice, needed = _plan(Record(client.repository, revision, commit, listing), folder, file)
+        choice, needed = plan(Record(client.repository, revision, commit, listing), folder, file)
     except (InvalidModel, ModelNotFound):
         return None  # not all of it is there, and why the rest cannot be had says more
     logger.warning(
