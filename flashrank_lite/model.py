@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from flashrank_lite.arguments import positive
+from flashrank_lite.arguments import check_text, positive
 from flashrank_lite.batching import BATCH_TOKENS, batches
 from flashrank_lite.cpu import resolve_threads
 from flashrank_lite.device import open_graph
-from flashrank_lite.encoding import pad
+from flashrank_lite.encoding import PairEncoder, pad
 from flashrank_lite.errors import InvalidInput, RankerClosed
 from flashrank_lite.graph import Providers, is_dynamic_int8
 from flashrank_lite.heads import Head, choose_output, read_logits
@@ -18,7 +18,7 @@ from flashrank_lite.languages import ScriptWatch
 from flashrank_lite.models import sources
 from flashrank_lite.models.folder import read_manifest
 from flashrank_lite.models.manifest import TOKENIZER, Manifest
-from flashrank_lite.prompts import open_encoder
+from flashrank_lite.prompts import PromptEncoder, open_encoder
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +42,7 @@ class Model:
         max_length: int | None = None,
         threads: int | None = None,
         batch_tokens: int | None = None,
+        instruction: str | None = None,
         device: str | None = None,
         providers: Providers | None = None,
     ) -> None:
@@ -52,9 +53,11 @@ class Model:
         self.manifest = manifest = read_manifest(source.folder, source.file, name=source.name)
         self.variant_reason = source.reason or manifest.variant_reason
         self._scripts = ScriptWatch(manifest.name, manifest.languages or source.languages)
-        self._encoder = open_encoder(
+        self._encoder: PairEncoder | PromptEncoder = open_encoder(
             source.folder / TOKENIZER, _length(max_length, manifest), manifest.template
         )
+        if instruction is not None:
+            self._encoder = self._asking(instruction)
         padding = manifest.padding
         self._pad_id = self._encoder.token_id(padding) or 0 if isinstance(padding, str) else padding
         graph_file = source.folder / manifest.variant.file
@@ -71,24 +74,34 @@ class Model:
         self._alone = not self._invariant or not masked
         logger.debug("opened %s, %s", source.folder, manifest.variant.file)
 
-    def logits(self, pairs: list[tuple[str, str]]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    def logits(
+        self, pairs: list[tuple[str, str]], instruction: str | None = None
+    ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """Logit and truncation of each (query, passage); equal pairs are run once, so tie exactly.
+
+        Args:
+            pairs: the texts.
+            instruction: what a model that is asked in words is told to look for; None for the
+                default.
 
         Returns:
             Two arrays of shape (n,), in the order of the pairs.
 
         Raises:
-            RankerClosed: after `close`. NonFiniteScores: the model gave NaN or infinite logits.
+            RankerClosed: after `close`.
+            InvalidInput: the instruction cannot be used.
+            NonFiniteScores: the model gave NaN or infinite logits.
         """
         if self.closed:
             raise RankerClosed("this ranker is closed: make a new Ranker, or close it later")
+        encoder = self._encoder if instruction is None else self._asking(instruction)
         self._scripts.look(text for pair in pairs for text in pair)
         places: dict[tuple[str, str], int] = {}
         which = np.array([places.setdefault(pair, len(places)) for pair in pairs], np.intp)
         logits = np.empty(len(places), np.float32)
         truncated = np.empty(len(places), np.bool_)
         start = 0
-        for chunk in self._encoder.chunks(places):
+        for chunk in encoder.chunks(places):
             budget = 0 if self._alone else self._batch_tokens
             for rows in batches([len(pair.ids) for pair in chunk], budget):
                 pairs_of_batch = [chunk[row] for row in rows]
@@ -126,6 +139,7 @@ class Model:
             "variant_reason": self.variant_reason,
             "precision": self.manifest.variant.precision,
             "max_length": self._encoder.max_length,
+            "instruction": _instruction(self._encoder),
             "head": self._head.type or "decided by the first run",
             "batch_tokens": self._batch_tokens,
             "batch_invariant": self._invariant,
@@ -141,6 +155,20 @@ class Model:
         """Free the session; closing twice is fine."""
         self.closed = True
         self._graph.close()
+
+    def _asking(self, instruction: str) -> PromptEncoder:
+        check_text("instruction", instruction)
+        if not isinstance(self._encoder, PromptEncoder) or self._encoder.instruction is None:
+            raise InvalidInput(
+                f"the model {self.manifest.name!r} takes no instruction: it was not trained to be "
+                "told what to look for. Leave instruction out, or load a model that is, as those "
+                "of the Qwen3-Reranker family"
+            )
+        return self._encoder.asking(instruction)
+
+
+def _instruction(encoder: PairEncoder | PromptEncoder) -> str | None:
+    return encoder.instruction if isinstance(encoder, PromptEncoder) else None
 
 
 def _length(wanted: int | None, manifest: Manifest) -> int:

@@ -8,7 +8,7 @@ quarters of the room.
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import numpy as np
 
 from flashrank_lite.encoding import QUERY_SHARE, Pair, PairEncoder, in_chunks
 from flashrank_lite.errors import InvalidInput, InvalidModel
+from flashrank_lite.passages import well_formed
 from flashrank_lite.tokens import Ids, Tokens
 
 _FIELD = re.compile(r"\{(query|passage|instruction)\}")
@@ -29,7 +30,7 @@ class Template:
         segments: texts with the fields {query}, {passage} and {instruction}; each segment is
             tokenised by itself, without special tokens other than those written out in it.
             {query} and {passage} stand in it once each, {passage} at the end of its segment.
-        instruction: what stands for {instruction}.
+        instruction: what stands for {instruction}, unless the user says otherwise.
     """
 
     segments: tuple[str, ...]
@@ -49,6 +50,15 @@ class Template:
                 "in a prompt template {passage} must end its segment, so that truncating it cuts "
                 "nothing else: put what follows it into a segment of its own"
             )
+
+    @property
+    def takes_instruction(self) -> bool:
+        """Whether an instruction has a place in it."""
+        return any("{instruction}" in segment for segment in self.segments)
+
+    def asking(self, instruction: str) -> "Template":
+        """The template with this instruction."""
+        return replace(self, instruction=well_formed(instruction))
 
     @classmethod
     def read(cls, data: object) -> "Template":
@@ -76,17 +86,16 @@ class PromptEncoder:
     """A tokenizer that fills in a template.
 
     Args:
-        file: path of tokenizer.json.
+        tokens: the tokenizer.
         max_length: tokens of a filled-in template at most.
         template: the template.
 
     Raises:
-        InvalidModel: the file cannot be read.
         InvalidInput: `max_length` leaves no room for a query and a passage.
     """
 
-    def __init__(self, file: Path, max_length: int, template: Template) -> None:
-        self._tokens = Tokens(file)
+    def __init__(self, tokens: Tokens, max_length: int, template: Template) -> None:
+        self._tokens = tokens
         self.max_length = max_length
         self._template = template
         # ids of the segments that are the same in every prompt
@@ -100,14 +109,24 @@ class PromptEncoder:
         empty = sum(len(self._tokens.ids(segment)) for segment in filled)
         self._query_room = int((max_length - empty) * QUERY_SHARE)
         if self._query_room < 1:
+            shorter = ", or a shorter instruction" if template.takes_instruction else ""
             raise InvalidInput(
                 f"max_length={max_length} is too small: the prompt alone has {empty} tokens, so "
-                f"use {empty + 2} or more (some hundred more to be of use)"
+                f"use {empty + 2} or more (some hundred more to be of use){shorter}"
             )
+
+    @property
+    def instruction(self) -> str | None:
+        """What stands for {instruction}; None if the template has no place for one."""
+        return self._template.instruction if self._template.takes_instruction else None
 
     def token_id(self, token: str) -> int | None:
         """The id of a token of the vocabulary, None if there is no such token."""
         return self._tokens.token_id(token)
+
+    def asking(self, instruction: str) -> "PromptEncoder":
+        """The encoder for another instruction; the tokenizer is shared. Raises as the class."""
+        return PromptEncoder(self._tokens, self.max_length, self._template.asking(instruction))
 
     def chunks(self, pairs: Iterable[tuple[str, str]]) -> Iterator[list[Pair]]:
         """Encode (query, passage) pairs some at a time: a list of any length is never all held."""
@@ -138,7 +157,12 @@ class PromptEncoder:
 def open_encoder(
     file: Path, max_length: int, template: Template | None
 ) -> PairEncoder | PromptEncoder:
-    """What encodes pairs for a model with this tokenizer.json and this template, if it has one."""
+    """What encodes pairs for a model with this tokenizer.json and this template, if it has one.
+
+    Raises:
+        InvalidModel: the file cannot be read, or the tokenizer does not do what it has to.
+        InvalidInput: `max_length` leaves no room for a query and a passage.
+    """
     if template is None:
         return PairEncoder(file, max_length)
-    return PromptEncoder(file, max_length, template)
+    return PromptEncoder(Tokens(file), max_length, template)

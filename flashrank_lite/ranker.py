@@ -41,6 +41,8 @@ class Ranker:
         threads: threads of one run; None for FLASHRANK_LITE_THREADS, or else the cores that
             affinity and cgroup quota leave to this process.
         activation: "sigmoid" for scores in [0, 1], "raw" for logits; None for what the model says.
+        instruction: what a model that is asked in words is told to look for, as those of the
+            Qwen3-Reranker family are; None for what the model says. Others take none.
         batch_tokens: padded tokens of one batch, which sets peak memory; None for 512.
         device: "cpu", "cuda" (that, or an error that says what is missing) or "auto" (CUDA where it
             works; `info()` says why not); None for what `providers` say.
@@ -64,6 +66,7 @@ class Ranker:
         max_length: int | None = None,
         threads: int | None = None,
         activation: Activation | None = None,
+        instruction: str | None = None,
         batch_tokens: int | None = None,
         device: Literal["cpu", "cuda", "auto"] | None = None,
         providers: Providers | None = None,
@@ -72,6 +75,7 @@ class Ranker:
             "max_length": max_length,
             "threads": threads,
             "activation": activation,
+            "instruction": instruction,
             "batch_tokens": batch_tokens,
             "device": device,
             "providers": providers,
@@ -85,6 +89,7 @@ class Ranker:
             token=token,
             max_length=max_length,
             threads=threads,
+            instruction=instruction,
             batch_tokens=batch_tokens,
             device=device,
             providers=providers,
@@ -92,7 +97,12 @@ class Ranker:
         self._activation: Activation = activation or self._model.manifest.activation
 
     def rank(
-        self, query: str, passages: Iterable[Any], top_k: int | None = None
+        self,
+        query: str,
+        passages: Iterable[Any],
+        top_k: int | None = None,
+        *,
+        instruction: str | None = None,
     ) -> list[RankedPassage]:
         """Rank passages, best first; ties keep the order of the input.
 
@@ -101,22 +111,31 @@ class Ranker:
             passages: strings, mappings with `text` (optional `id`, `meta`), or objects with `.text`
                 or `.page_content`; any iterable of these. They are never changed.
             top_k: how many hits to return; None for all.
+            instruction: what to look for, for models that take one; None for the ranker's.
 
         Raises:
             InvalidInput: an argument or a passage cannot be used; the message names it.
             NonFiniteScores: the model gave NaN or infinite logits.
         """
-        return self.rank_many([query], [passages], top_k)[0]
+        return self.rank_many([query], [passages], top_k, instruction=instruction)[0]
 
-    def score(self, query: str, passages: Iterable[Any]) -> Floats:
+    def score(
+        self, query: str, passages: Iterable[Any], *, instruction: str | None = None
+    ) -> Floats:
         """Score passages: float32, (n,), in the order of the input. Arguments as for `rank`."""
         check_text("the query", query)
         read = read_passages(passages)
-        logits, _ = self._model.logits([(query, passage.text) for passage in read])
+        logits, _ = self._model.logits([(query, passage.text) for passage in read], instruction)
         return activate(logits, self._activation)
 
-    def score_pairs(self, pairs: Iterable[tuple[str, Any]]) -> Floats:
+    def score_pairs(
+        self, pairs: Iterable[tuple[str, Any]], *, instruction: str | None = None
+    ) -> Floats:
         """Score (query, passage) pairs: float32, (n,), in the order of the input.
+
+        Args:
+            pairs: queries, and passages as for `rank`.
+            instruction: as for `rank`.
 
         Raises:
             InvalidInput: an entry is not a pair of a str and a passage.
@@ -129,7 +148,7 @@ class Ranker:
             queries.append(pair[0])
             passages.append(pair[1])
         texts = [passage.text for passage in read_passages(passages)]
-        logits, _ = self._model.logits(list(zip(queries, texts, strict=True)))
+        logits, _ = self._model.logits(list(zip(queries, texts, strict=True)), instruction)
         return activate(logits, self._activation)
 
     def rank_many(
@@ -137,6 +156,8 @@ class Ranker:
         queries: Sequence[str],
         lists_of_passages: Iterable[Iterable[Any]],
         top_k: int | None = None,
+        *,
+        instruction: str | None = None,
     ) -> list[list[RankedPassage]]:
         """Rank one list of passages per query; batches are shared across queries.
 
@@ -144,6 +165,7 @@ class Ranker:
             queries: the queries.
             lists_of_passages: for each query its passages, as for `rank`.
             top_k: how many hits to return per query; None for all.
+            instruction: as for `rank`, for all queries.
 
         Raises:
             InvalidInput: as for `rank`, or there are not as many lists as queries.
@@ -166,7 +188,7 @@ class Ranker:
             for query, read in zip(queries, lists, strict=True)
             for passage in read
         ]
-        logits, truncated = self._model.logits(pairs)
+        logits, truncated = self._model.logits(pairs, instruction)
         hits, start = [], 0
         for read in lists:
             part = slice(start, start + len(read))
@@ -175,27 +197,40 @@ class Ranker:
         return hits
 
     async def arank(
-        self, query: str, passages: Iterable[Any], top_k: int | None = None
+        self,
+        query: str,
+        passages: Iterable[Any],
+        top_k: int | None = None,
+        *,
+        instruction: str | None = None,
     ) -> list[RankedPassage]:
         """`rank` in a thread, off the event loop."""
-        return await _off_loop(self.rank, query, passages, top_k)
+        return await _off_loop(self.rank, query, passages, top_k, instruction=instruction)
 
-    async def ascore(self, query: str, passages: Iterable[Any]) -> Floats:
+    async def ascore(
+        self, query: str, passages: Iterable[Any], *, instruction: str | None = None
+    ) -> Floats:
         """`score` in a thread, off the event loop."""
-        return await _off_loop(self.score, query, passages)
+        return await _off_loop(self.score, query, passages, instruction=instruction)
 
-    async def ascore_pairs(self, pairs: Iterable[tuple[str, Any]]) -> Floats:
+    async def ascore_pairs(
+        self, pairs: Iterable[tuple[str, Any]], *, instruction: str | None = None
+    ) -> Floats:
         """`score_pairs` in a thread, off the event loop."""
-        return await _off_loop(self.score_pairs, pairs)
+        return await _off_loop(self.score_pairs, pairs, instruction=instruction)
 
     async def arank_many(
         self,
         queries: Sequence[str],
         lists_of_passages: Iterable[Iterable[Any]],
         top_k: int | None = None,
+        *,
+        instruction: str | None = None,
     ) -> list[list[RankedPassage]]:
         """`rank_many` in a thread, off the event loop."""
-        return await _off_loop(self.rank_many, queries, lists_of_passages, top_k)
+        return await _off_loop(
+            self.rank_many, queries, lists_of_passages, top_k, instruction=instruction
+        )
 
     def info(self) -> dict[str, Any]:
         """What this ranker is and how it runs, JSON-clean.
@@ -263,7 +298,7 @@ def _load(arguments: dict[str, Any], variant_reason: str) -> Ranker:
     return ranker
 
 
-async def _off_loop(function: Callable[..., T], *arguments: Any) -> T:
+async def _off_loop(function: Callable[..., T], *arguments: Any, instruction: str | None) -> T:
     import asyncio  # 60 ms that only those who use it should pay; they have it imported already
 
-    return await asyncio.to_thread(function, *arguments)
+    return await asyncio.to_thread(function, *arguments, instruction=instruction)

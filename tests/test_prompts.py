@@ -5,42 +5,22 @@ import json
 import numpy as np
 import pytest
 from conftest import PASSAGES, QUERY, toy_graph
-from export_families import CHAT_TOKENS, byte_level, questions
+from export_families import CHAT_TOKENS, questions
+from prompt_support import BODY, PARTS, ids, manifest, tokenizer_file
 from tokenizers import Tokenizer
 
 from flashrank_lite import InvalidInput, InvalidModel, Ranker
 from flashrank_lite.encoding import pad
-from flashrank_lite.prompts import PromptEncoder, Template
+from flashrank_lite.prompts import Template, open_encoder
 
-BODY = Template(
-    (
-        '<|im_start|>Judge by the Instruct. Answer "yes" or "no".<|im_end|>\n',
-        "<Instruct>: {instruction}\n<Query>: {query}\n<Document>: {passage}",
-        "<|im_end|>\n<think>\n\n</think>\n\n",
-    ),
-    "find passages that answer",
-)
-PARTS = Template(
-    ("<|im_start|>", "A: {query}", "\n", "B: {passage}", "\n", "{instruction}"), "Why?"
-)
-
-
-@pytest.fixture(scope="module")
-def tokenizer_file(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("chat")
-    byte_level(folder, chat=True)
-    return folder / "tokenizer.json"
-
-
-def ids(tokenizer, text):
-    return tokenizer.encode(text, add_special_tokens=False).ids
+__all__ = ["tokenizer_file"]  # the fixture
 
 
 @pytest.mark.parametrize("length", [100, 140, 400])
 def test_a_body_is_tokenised_as_one_text_and_cut_at_its_end(tokenizer_file, length):
     tokenizer = Tokenizer.from_file(str(tokenizer_file))
     prefix, suffix = ids(tokenizer, BODY.segments[0]), ids(tokenizer, BODY.segments[2])
-    encoder = PromptEncoder(tokenizer_file, length, BODY)
+    encoder = open_encoder(tokenizer_file, length, BODY)
     query, passages = "comb jellies", [text for _, texts in questions() for text in texts]
     (chunk,) = encoder.chunks([(query, passage) for passage in passages])
     room = length - len(prefix) - len(suffix)
@@ -56,7 +36,7 @@ def test_a_body_is_tokenised_as_one_text_and_cut_at_its_end(tokenizer_file, leng
 
 def test_parts_are_tokenised_one_by_one_and_only_the_passage_is_cut(tokenizer_file):
     tokenizer = Tokenizer.from_file(str(tokenizer_file))
-    encoder = PromptEncoder(tokenizer_file, 60, PARTS)
+    encoder = open_encoder(tokenizer_file, 60, PARTS)
     query, passages = questions()[0][0][:20], questions()[0][1]
     (chunk,) = encoder.chunks([(query, passage) for passage in passages])
     head = [
@@ -74,7 +54,7 @@ def test_parts_are_tokenised_one_by_one_and_only_the_passage_is_cut(tokenizer_fi
 @pytest.mark.parametrize("template", [BODY, PARTS])
 def test_a_long_query_leaves_room_for_the_passage_and_keeps_the_prompt(tokenizer_file, template):
     tokenizer = Tokenizer.from_file(str(tokenizer_file))
-    encoder = PromptEncoder(tokenizer_file, 120, template)
+    encoder = open_encoder(tokenizer_file, 120, template)
     query = " ".join(PASSAGES)
     (chunk,) = encoder.chunks([(query, "butter melts"), (query, "dogs sleep")])
     tail = ids(tokenizer, template.segments[-1].replace("{instruction}", template.instruction))
@@ -87,7 +67,7 @@ def test_a_long_query_leaves_room_for_the_passage_and_keeps_the_prompt(tokenizer
 
 def test_fields_in_a_text_are_text(tokenizer_file):
     tokenizer = Tokenizer.from_file(str(tokenizer_file))
-    encoder = PromptEncoder(tokenizer_file, 200, PARTS)
+    encoder = open_encoder(tokenizer_file, 200, PARTS)
     ((pair,),) = encoder.chunks([("{passage}", "{query} {instruction}")])
     text = tokenizer.decode(pair.ids.tolist(), skip_special_tokens=False)
     assert "A: {passage}\nB: {query} {instruction}\nWhy?" in text
@@ -111,30 +91,17 @@ def test_a_template_that_cannot_work_is_refused(segments, said):
 
 def test_a_length_that_the_prompt_alone_fills_is_refused(tokenizer_file):
     with pytest.raises(InvalidInput, match="prompt alone has"):
-        PromptEncoder(tokenizer_file, 20, BODY)
+        open_encoder(tokenizer_file, 20, BODY)
 
 
 def test_rows_are_padded_on_the_left_where_the_manifest_says_so(tokenizer_file):
-    encoder = PromptEncoder(tokenizer_file, 200, PARTS)
+    encoder = open_encoder(tokenizer_file, 200, PARTS)
     (pairs,) = encoder.chunks([(QUERY, "a"), (QUERY, PASSAGES[0])])
     feeds = pad(pairs, 0, side="left")
     short = len(pairs[0].ids)
     assert feeds["attention_mask"][0].tolist() == [0] * (len(pairs[1].ids) - short) + [1] * short
     assert feeds["input_ids"][0, -short:].tolist() == pairs[0].ids.tolist()
     assert feeds["input_ids"][1].tolist() == pairs[1].ids.tolist()
-
-
-def manifest(**changes):
-    return {
-        "format": 1,
-        "name": "prompted",
-        "head": {"type": "logit"},
-        "activation": "raw",
-        "max_length": 300,
-        "variants": [{"file": "model.onnx"}],
-        "files": {},
-        **changes,
-    }
 
 
 def test_a_ranker_asks_in_the_words_of_its_manifest(tokenizer_file, toy_folder):

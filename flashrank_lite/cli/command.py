@@ -155,6 +155,11 @@ def _add_rank_and_info(commands: Commands) -> None:
     rank.add_argument(
         "--raw", action="store_true", help="scores are the model's logits, not in [0, 1]"
     )
+    rank.add_argument(
+        "--instruction",
+        metavar="TEXT",
+        help="what to look for, for models that are told it (default: what the model says)",
+    )
     info = commands.add(
         "info",
         _info,
@@ -177,7 +182,6 @@ def _add_rank_and_info(commands: Commands) -> None:
         command.add_argument(
             "--file", metavar="F", dest="graph", help="the graph to run, as in onnx/model.onnx"
         )
-
         command.add_argument(
             "--threads", metavar="N", type=_positive, help="default: the cores we may use"
         )
@@ -221,6 +225,7 @@ def _rank(arguments: argparse.Namespace) -> int:
         max_length=arguments.max_length,
         threads=arguments.threads,
         activation="raw" if arguments.raw else None,
+        instruction=arguments.instruction,
     ) as ranker:
         hits = ranker.rank(arguments.query, passages, arguments.top_k)
         limit = ranker.info()["max_length"]
