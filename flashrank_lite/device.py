@@ -12,7 +12,7 @@ from pathlib import Path
 import onnxruntime
 
 from flashrank_lite.errors import InvalidInput, InvalidModel, ProviderUnavailable, first_line
-from flashrank_lite.graph import Graph, Providers
+from flashrank_lite.graph import Graph, Providers, resolve
 
 DEVICES = ("cpu", "cuda", "auto")
 CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
@@ -60,35 +60,14 @@ def open_graph(
             return _on_cuda(file, threads), Placement("cuda", "auto: CUDA works here")
         except ProviderUnavailable as error:
             return Graph(file, threads), Placement("cpu", f"auto: {error}")
-    graph = Graph(file, threads, providers)
     if providers is not None:
+        graph = _on(file, threads, providers)
         return graph, Placement(graph.providers[0], "providers")
-    return graph, Placement("cpu", "default" if device is None else "argument")
+    return Graph(file, threads), Placement("cpu", "default" if device is None else "argument")
 
 
 def _on_cuda(file: Path, threads: int) -> Graph:
-    available = onnxruntime.get_available_providers()
-    if CUDA not in available:
-        raise ProviderUnavailable(
-            f"no CUDA in this onnxruntime {onnxruntime.__version__} (it has "
-            f"{', '.join(available)}): pip uninstall onnxruntime, then pip install onnxruntime-gpu"
-        )
-    said = _preload()
-    try:
-        graph = Graph(file, threads, [CUDA])
-    except ProviderUnavailable as error:
-        raise ProviderUnavailable(
-            "onnxruntime-gpu is installed but CUDA did not start"
-            f"{f' ({said})' if said else ''}: look whether nvidia-smi shows a GPU, and get the "
-            "CUDA and cuDNN libraries with pip install 'onnxruntime-gpu[cuda,cudnn]'"
-        ) from error
-    except InvalidModel as error:
-        Graph(file, threads).close()  # raises if the file itself is at fault
-        said = first_line(error.__cause__ or error)
-        raise ProviderUnavailable(
-            f"CUDA is in this onnxruntime but cannot open {file.name} ({said}), which the CPU can: "
-            "look whether nvidia-smi shows a GPU with memory left and a driver that is new enough"
-        ) from error
+    graph = _on(file, threads, [CUDA])
     left = products_on_cpu(graph)
     if left:
         graph.close()
@@ -97,6 +76,31 @@ def _on_cuda(file: Path, threads: int) -> Graph:
             "CPU: int8 graphs are for CPUs; export the model as fp32, or leave device out"
         )
     return graph
+
+
+def _on(file: Path, threads: int, providers: Providers) -> Graph:
+    """Open a graph on providers; where that fails, tell their fault from the file's."""
+    names = [entry if isinstance(entry, str) else entry[0] for entry in resolve(providers)]
+    said = _preload() if CUDA in names else ""
+    try:
+        return Graph(file, threads, providers)
+    except ProviderUnavailable as error:
+        if CUDA not in names:
+            raise
+        raise ProviderUnavailable(
+            f"{error}{f' ({said})' if said else ''}. For CUDA look whether nvidia-smi shows a GPU, "
+            "and get the CUDA and cuDNN libraries with pip install 'onnxruntime-gpu[cuda,cudnn]'"
+        ) from error
+    except InvalidModel as error:
+        if names == [CPU]:
+            raise
+        Graph(file, threads).close()  # raises if the file itself is at fault
+        said = first_line(error.__cause__ or error)
+        look = "nvidia-smi shows a GPU with memory left and a driver that is new enough"
+        raise ProviderUnavailable(
+            f"{', '.join(names)}: in this onnxruntime, but cannot open {file.name} ({said}), which "
+            f"the CPU can: look whether {look if CUDA in names else 'what it needs is installed'}"
+        ) from error
 
 
 def products_on_cpu(graph: Graph) -> list[str]:

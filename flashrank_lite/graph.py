@@ -55,7 +55,7 @@ class Graph:
     def __init__(self, file: Path, threads: int, providers: Providers | None = None) -> None:
         self.file = file
         self._threads = threads
-        self._wanted = _resolve(providers)
+        self._wanted = resolve(providers)
         self._session: Any = None
         self._pid = os.getpid()
         self._closed = False
@@ -179,7 +179,8 @@ def is_dynamic_int8(file: Path) -> bool:
         return view.find(_DYNAMIC_OPERATOR) >= 0
 
 
-def _resolve(providers: Providers | None) -> list[str | tuple[str, dict[str, Any]]]:
+def resolve(providers: Providers | None) -> list[str | tuple[str, dict[str, Any]]]:
+    """Providers under onnxruntime's own names. Errors as of `Graph`."""
     if providers is None:
         return list(_CPU_ONLY)
     if isinstance(providers, str) or not providers:
@@ -194,10 +195,12 @@ def _resolve(providers: Providers | None) -> list[str | tuple[str, dict[str, Any
         short = str(name).lower().removesuffix("executionprovider")
         short = _OTHER_NAMES.get(short, short)
         if f"{short}executionprovider" not in available:
+            get = "pip uninstall onnxruntime, then pip install onnxruntime-gpu"
+            if short != "cuda":
+                get = "choose one of these, or install the build of onnxruntime that has it"
             raise ProviderUnavailable(
-                f"this onnxruntime has no provider {name!r}; it has "
-                f"{', '.join(available.values())}. Choose one of these, or install the "
-                "onnxruntime build that has it (onnxruntime-gpu for CUDA)"
+                f"no provider {name!r} in this onnxruntime {onnxruntime.__version__} (it has "
+                f"{', '.join(available.values())}): {get}"
             )
         full = available[f"{short}executionprovider"]
         resolved.append(full if options is None else (full, dict(options)))

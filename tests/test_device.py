@@ -23,10 +23,21 @@ no_cuda = pytest.mark.skipif(
 BUNDLED = next(bundled_folder().glob("*.onnx"))
 
 
+# every way to ask for CUDA alone, or for the CPU where CUDA lacks an operator
+ON_CUDA: list[dict[str, Any]] = [
+    {"device": "cuda"},
+    {"providers": ["CUDA"]},
+    {"providers": ["CUDAExecutionProvider", "CPUExecutionProvider"]},
+    {"providers": [("CUDA", {"device_id": 0}), "CPU"]},
+]
+
+
 @no_cuda
-def test_cuda_without_its_build_is_refused_with_what_to_install() -> None:
-    with pytest.raises(ProviderUnavailable, match=r"no CUDA.*pip install onnxruntime-gpu"):
-        Ranker(device="cuda")
+@pytest.mark.parametrize("wish", ON_CUDA)
+def test_cuda_without_its_build_is_refused_with_what_to_install(wish: dict[str, Any]) -> None:
+    says = r"no provider 'CUDA.*pip uninstall onnxruntime, then pip install onnxruntime-gpu"
+    with pytest.raises(ProviderUnavailable, match=says):
+        Ranker(**wish)
 
 
 @no_cuda
@@ -35,7 +46,7 @@ def test_auto_falls_back_to_the_cpu_and_says_why(ranker: Ranker) -> None:
         info = auto.info()
         np.testing.assert_array_equal(auto.score(QUERY, PASSAGES), ranker.score(QUERY, PASSAGES))
     assert info["device"] == "cpu"
-    assert info["device_source"].startswith("auto: no CUDA in this onnxruntime")
+    assert info["device_source"].startswith("auto: no provider 'CUDAExecutionProvider' in")
     assert info["providers"] == ["CPUExecutionProvider"]
     json.dumps(info)
 
@@ -87,23 +98,55 @@ def cuda_without_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     real = onnxruntime.InferenceSession
 
     def session(*arguments: Any, providers: list[Any], **more: Any) -> Any:
-        if "CUDAExecutionProvider" in providers:
+        if wants_cuda(providers):
             raise RuntimeError("CUDA failure 100: no CUDA-capable device is detected ; GPU=-1\nat")
         return real(*arguments, providers=providers, **more)
 
+    build_with_cuda(monkeypatch, session, "")
+
+
+@pytest.fixture
+def cuda_without_its_libraries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same where CUDA's libraries are missing: it opens the graph, on the CPU."""
+    real = onnxruntime.InferenceSession
+
+    def session(*arguments: Any, providers: list[Any], **more: Any) -> Any:
+        rest = [provider for provider in providers if not wants_cuda([provider])]
+        return real(*arguments, providers=rest or ["CPUExecutionProvider"], **more)
+
+    build_with_cuda(monkeypatch, session, "Failed to load libcublasLt.so.13: cannot open\nmore")
+
+
+def build_with_cuda(monkeypatch: pytest.MonkeyPatch, session: Any, preload_says: str) -> None:
     has = ["CUDAExecutionProvider", "CPUExecutionProvider"]
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: has)
     monkeypatch.setattr(onnxruntime, "InferenceSession", session)
-    monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: None, raising=False)
+    monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: print(preload_says), raising=False)
 
 
+def wants_cuda(providers: list[Any]) -> bool:
+    names = [entry if isinstance(entry, str) else entry[0] for entry in providers]
+    return "CUDAExecutionProvider" in names
+
+
+@pytest.mark.parametrize("wish", ON_CUDA)
+def test_cuda_that_does_not_start_is_refused_with_what_it_lacks(
+    cuda_without_its_libraries: None, wish: dict[str, Any], capfd: pytest.CaptureFixture[str]
+) -> None:
+    says = r"could not start CUDA.*libcublasLt.*nvidia-smi.*onnxruntime-gpu\[cuda,cudnn\]"
+    with pytest.raises(ProviderUnavailable, match=says):
+        Ranker(**wish)
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("wish", ON_CUDA)
 def test_cuda_that_cannot_open_a_sound_file_is_refused_with_the_cause(
-    cuda_without_a_gpu: None,
+    cuda_without_a_gpu: None, wish: dict[str, Any]
 ) -> None:
     with pytest.raises(
         ProviderUnavailable, match=r"no CUDA-capable device is detected.*nvidia-smi"
     ) as raised:
-        Ranker(device="cuda")
+        Ranker(**wish)
     assert "damaged" not in str(raised.value)
 
 
@@ -117,9 +160,9 @@ def test_auto_falls_back_where_cuda_cannot_open_a_sound_file(
     assert "no CUDA-capable device is detected" in info["device_source"]
 
 
-@pytest.mark.parametrize("device", ["cuda", "auto"])
+@pytest.mark.parametrize("wish", [*ON_CUDA, {"device": "auto"}, {"providers": ["CPU"]}])
 def test_a_damaged_file_is_said_to_be_damaged_whatever_the_device(
-    cuda_without_a_gpu: None, tmp_path: Path, device: str
+    cuda_without_a_gpu: None, tmp_path: Path, wish: dict[str, Any]
 ) -> None:
     folder = tmp_path / "m"
     shutil.copytree(bundled_folder(), folder)
@@ -127,4 +170,4 @@ def test_a_damaged_file_is_said_to_be_damaged_whatever_the_device(
     content = graph.read_bytes()
     graph.write_bytes(b"\xff" * len(content))
     with pytest.raises(InvalidModel, match="damaged"):
-        Ranker(folder, device=device)
+        Ranker(folder, **wish)

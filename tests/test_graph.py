@@ -9,7 +9,7 @@ from conftest import toy_graph
 
 from flashrank_lite import InvalidInput, InvalidModel, ProviderUnavailable, Ranker, RankerClosed
 from flashrank_lite.encoding import SEPARATE_INPUTS
-from flashrank_lite.graph import Graph, _resolve, is_dynamic_int8
+from flashrank_lite.graph import Graph, is_dynamic_int8, resolve
 from flashrank_lite.models.sources import bundled_folder
 
 onnx = pytest.importorskip("onnx")
@@ -126,7 +126,7 @@ def test_a_provider_goes_by_the_name_that_people_use(monkeypatch: pytest.MonkeyP
     known = ["DmlExecutionProvider", "OpenVINOExecutionProvider", "CoreMLExecutionProvider"]
     monkeypatch.setattr("onnxruntime.get_available_providers", lambda: known)
     wishes = ["DirectML", ("OpenVINO", {"device_type": "CPU"}), "coreml"]
-    assert _resolve(wishes) == [known[0], (known[1], {"device_type": "CPU"}), known[2]]
+    assert resolve(wishes) == [known[0], (known[1], {"device_type": "CPU"}), known[2]]
 
 
 def test_a_provider_that_is_not_there_is_refused_with_those_that_are(tmp_path: Path) -> None:
