@@ -1,10 +1,13 @@
 """Repositories that cannot be used, and the files that it takes to run one that can."""
 
+from functools import partial
+
 import pytest
 from hub_support import LoopbackHub, hub, rank
 from toy_models import external_data, model_files, pad_to_lfs, with_manifest
 
 from flashrank_lite import ChecksumMismatch, InvalidModel, Ranker
+from flashrank_lite.models.sources import locate
 
 __all__ = ["hub"]  # the fixture
 
@@ -24,6 +27,31 @@ def test_a_repository_without_a_fast_tokenizer_says_so(hub: LoopbackHub) -> None
     hub.add("org/name", files)
     with pytest.raises(InvalidModel, match=r"no tokenizer\.json.*`flashrank-lite export org/name"):
         Ranker("org/name")
+
+
+def test_a_decoder_without_a_manifest_is_refused_before_its_graph_is_downloaded(
+    hub: LoopbackHub,
+) -> None:
+    hub.add("org/name", model_files(model_type="qwen3"))
+    for load in (Ranker, partial(locate, refresh=True)):
+        hub.log.clear()
+        with pytest.raises(InvalidModel, match=r"org/name is a decoder \(qwen3\).*prompt.*export"):
+            load("org/name")
+        assert not [path for _, path, _ in hub.log if ".onnx" in path or "tokenizer.json" in path]
+    hub.add("org/name", with_manifest(model_files("model.onnx", model_type="qwen3"), "model.onnx"))
+    locate("org/name", refresh=True)
+    assert rank("org/name")["variant"] == "model.onnx"
+
+
+def test_a_repository_that_says_nothing_of_itself_is_refused_before_its_graph_is_downloaded(
+    hub: LoopbackHub,
+) -> None:
+    files = model_files()
+    del files["config.json"]
+    hub.add("org/name", files)
+    with pytest.raises(InvalidModel, match=r"neither reranker\.json nor config\.json"):
+        Ranker("org/name")
+    assert hub.bodies("org/name") == []
 
 
 def test_a_missing_file_of_weights_is_said(hub: LoopbackHub) -> None:

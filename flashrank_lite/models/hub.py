@@ -20,7 +20,7 @@ from flashrank_lite.models.checksums import Facts
 from flashrank_lite.models.client import Client, Token, not_writable
 from flashrank_lite.models.folder import parse_manifest
 from flashrank_lite.models.manifest import MANIFEST
-from flashrank_lite.models.needs import beside, plan, weights_of
+from flashrank_lite.models.needs import CONFIG, beside, plan, weights_of
 from flashrank_lite.models.record import MAIN, Listed, Record, Records, is_commit, vouch
 from flashrank_lite.models.variants import Choice
 
@@ -191,6 +191,8 @@ def _download(
     if MANIFEST in record.listing:
         bring([MANIFEST])
     choice, needed = plan(record, folder, file)
+    bring([name for name in needed if name in CONFIG])
+    parse_manifest(folder, client.repository)  # what is refused is refused before its graph comes
     bring(needed)
     weights = weights_of(folder, choice.file, record.listing)
     bring(weights)

@@ -10,7 +10,7 @@ from flashrank_lite.models.manifest import MANIFEST, TOKENIZER
 from flashrank_lite.models.record import Listed, Record
 from flashrank_lite.models.variants import Choice, choose, graphs_among
 
-_CONFIG = ("config.json", "tokenizer_config.json")
+CONFIG = ("config.json", "tokenizer_config.json")  # what a model is, where no manifest says it
 # Beside a graph these are never its weights; anything else is, if the graph names it.
 _NO_WEIGHTS = (".onnx", ".json", ".txt", ".md", ".py", ".safetensors", ".bin.index.json")
 
@@ -27,7 +27,7 @@ def plan(record: Record, folder: Path, file: str | None) -> tuple[Choice, list[s
             f"{repository} has no {TOKENIZER}, the file of a fast tokenizer: export the model, "
             f"which makes one, with `flashrank-lite export {repository} OUT`, and load OUT"
         )
-    needed = [TOKENIZER, *(name for name in _CONFIG if name in listing)]
+    needed = [TOKENIZER, *(name for name in CONFIG if name in listing)]
     if MANIFEST in listing:
         manifest = parse_manifest(folder)
         there = [v.file for v in manifest.variants if v.file in listing]
