@@ -68,3 +68,17 @@ def test_a_bad_line_is_named(tmp_path, line):
     path.write_text('{"query": "q", "candidates": []}\n' + line, encoding="utf-8")
     with pytest.raises(InvalidInput, match=r"rerank\.jsonl:2: not a candidate list"):
         read_candidate_lists(path)
+
+
+@pytest.mark.parametrize("line", ["not json", '{"id": "a"}', "[]"])
+def test_a_bad_line_of_the_corpus_is_named_and_not_the_list_that_needs_it(tmp_path, line):
+    path = tmp_path / "rerank.jsonl"
+    row = {"query": "q", "candidates": [{"id": "a", "label": 1}]}
+    path.write_text(json.dumps(row), encoding="utf-8")
+    corpus = tmp_path / "corpus.all.jsonl"
+    corpus.write_text('{"id": "a", "text": "there"}\n\n' + line, encoding="utf-8")
+    with pytest.raises(InvalidInput, match=r"corpus\.all\.jsonl:3: not a text of") as raised:
+        read_candidate_lists(path)
+    assert "rerank.jsonl" not in str(raised.value)
+    path.write_text('{"query": "q", "candidates": [{"text": "here", "label": 1}]}')
+    assert read_candidate_lists(path)[0].texts == ("here",)  # the corpus is not read in vain

@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from flashrank_lite.errors import InvalidInput
+
+_LIST = (
+    'a candidate list, {"query": ..., "candidates": [{"id": .., "text": .., "label": ..}]} with '
+    "each text in the line or under its id in a corpus.*.jsonl beside the file"
+)
+_CORPUS = 'a text of a corpus, {"id": ..., "text": ...}'
 
 
 @dataclass(frozen=True)
@@ -35,48 +44,48 @@ def read_candidate_lists(path: str | Path) -> list[CandidateList]:
     source = Path(path)
     corpus: dict[str, str] | None = None
     lists = []
-    with source.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, start=1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-                query, candidates = row["query"], row["candidates"]
-                if corpus is None and any("text" not in c for c in candidates):
-                    corpus = _read_corpus(source.parent)
-                lists.append(
-                    CandidateList(
-                        query,
-                        tuple(
-                            c["text"] if "text" in c else (corpus or {})[c["id"]]
-                            for c in candidates
-                        ),
-                        tuple(float(c["label"]) for c in candidates),
-                        tuple(map(float, row["ideal"])) if row.get("ideal") else None,
-                    )
-                )
-            except InvalidInput:
-                raise
-            except (ValueError, KeyError, TypeError) as error:
-                raise InvalidInput(
-                    f"{source}:{number}: not a candidate list ({type(error).__name__}: {error}); "
-                    'expected {"query": ..., "candidates": [{"id": .., "text": .., "label": ..}]} '
-                    "with each text in the line or under its id in a corpus.*.jsonl beside the file"
-                ) from error
+    for place, line in _lines(source):
+        with _explained(place, _LIST):
+            row = json.loads(line)
+            lacking = any("text" not in candidate for candidate in row["candidates"])
+        if lacking and corpus is None:
+            corpus = _read_corpus(source.parent)
+        with _explained(place, _LIST):
+            lists.append(_read_list(row, corpus or {}))
     return lists
+
+
+def _read_list(row: dict[str, Any], corpus: Mapping[str, str]) -> CandidateList:
+    candidates = row["candidates"]
+    return CandidateList(
+        row["query"],
+        tuple(c["text"] if "text" in c else corpus[c["id"]] for c in candidates),
+        tuple(float(c["label"]) for c in candidates),
+        tuple(map(float, row["ideal"])) if row.get("ideal") else None,
+    )
 
 
 def _read_corpus(folder: Path) -> dict[str, str]:
     texts: dict[str, str] = {}
     for path in sorted(folder.glob("corpus.*.jsonl")):
-        with path.open(encoding="utf-8") as lines:
-            for number, line in enumerate(lines, start=1):
-                try:
-                    row = json.loads(line)
-                    texts[row["id"]] = row["text"]
-                except (ValueError, KeyError, TypeError) as error:
-                    raise InvalidInput(
-                        f'{path}:{number}: not of the form {{"id": ..., "text": ...}} '
-                        f"({type(error).__name__}: {error})"
-                    ) from error
+        for place, line in _lines(path):
+            with _explained(place, _CORPUS):
+                row = json.loads(line)
+                texts[row["id"]] = row["text"]
     return texts
+
+
+def _lines(file: Path) -> Iterator[tuple[str, str]]:
+    """The lines that are not blank, each with its place, as in `file.jsonl:3`."""
+    with file.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, start=1):
+            if line.strip():
+                yield f"{file}:{number}", line
+
+
+@contextmanager
+def _explained(place: str, form: str) -> Iterator[None]:
+    try:
+        yield
+    except (ValueError, KeyError, TypeError) as error:
+        raise InvalidInput(f"{place}: not {form} ({type(error).__name__}: {error})") from error
