@@ -62,7 +62,8 @@ class Graph:
         session = self._open()
         self.inputs = _inputs(session, file)
         self.outputs = [
-            Output(output.name, _shape(output.shape)) for output in session.get_outputs()
+            Output(output.name, _shape(output.shape), output.type)
+            for output in session.get_outputs()
         ]
         self.providers: list[str] = session.get_providers()
         self.placed = _placed(session) if self._wanted != _CPU_ONLY else []

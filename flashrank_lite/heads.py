@@ -27,17 +27,22 @@ class Head:
     relevant: int = 1
 
 
+_FLOATS = ("tensor(float16)", "tensor(float)", "tensor(double)")
+
+
 @dataclass(frozen=True)
 class Output:
-    """An output that a graph declares: its name, and its shape (None where it is dynamic)."""
+    """An output that a graph declares: its shape, None where it is dynamic; onnxruntime's type."""
 
     name: str
     shape: tuple[int | None, ...] | None
+    type: str = "tensor(float)"
 
     def __str__(self) -> str:
+        kind = "" if self.type in _FLOATS else f" of {self.type}"
         if self.shape is None:
-            return f"{self.name} (shape not declared)"
-        return f"{self.name} ({', '.join('?' if d is None else str(d) for d in self.shape)})"
+            return f"{self.name} (shape not declared){kind}"
+        return f"{self.name} ({', '.join('?' if d is None else str(d) for d in self.shape)}){kind}"
 
 
 def choose_output(outputs: Sequence[Output], head: Head) -> tuple[str, Head]:
@@ -115,7 +120,9 @@ def activate(logits: NDArray[np.float32], activation: Activation) -> NDArray[np.
 
 
 def _width(output: Output) -> int | None:
-    """Columns of a two- or one-dimensional output: 0 if it is neither, None if undeclared."""
+    """Columns of a float output of one or two dimensions: 0 if it is none, None if undeclared."""
+    if output.type not in _FLOATS:
+        return 0
     if output.shape is None or (len(output.shape) == 2 and output.shape[1] is None):
         return None
     if len(output.shape) == 2:
@@ -127,6 +134,6 @@ def _not_a_head(problem: str, outputs: Sequence[Output]) -> InvalidModel:
     listed = "; ".join(str(output) for output in outputs) or "none"
     return InvalidModel(
         f"{problem}: a reranker gives one logit, (n, 1) or (n,), or two classes, (n, 2), for each "
-        f"pair; the graph's outputs are: {listed}. Export the model as a sequence classifier with "
-        "one label, or point to a model that is a cross-encoder"
+        f"pair, as floats; the graph's outputs are: {listed}. Export the model as a "
+        "sequence classifier with one label, or point to a model that is a cross-encoder"
     )

@@ -49,13 +49,15 @@ class Failure:
     """What goes wrong with requests whose path holds `path`, `times` times.
 
     `status` answers with it; `cut` breaks the body off after so many bytes; `wait` sleeps so many
-    seconds before it answers; `body` is sent instead of the file's bytes.
+    seconds before it answers, or after the first `hold` bytes of the body; `body` is sent instead
+    of the file's bytes.
     """
 
     path: str
     status: int | None = None
     cut: int | None = None
     wait: float = 0
+    hold: int = 0
     body: bytes | None = None
     headers: dict[str, str] = field(default_factory=dict)
     method: str | None = None
@@ -201,7 +203,7 @@ class _Handler(BaseHTTPRequestHandler):
         path = unquote(urlsplit(self.path).path)
         failure = self._failure(path)
         if failure is not None:
-            time.sleep(failure.wait)
+            time.sleep(0 if failure.hold else failure.wait)
             if failure.status is not None:
                 return self._send(failure.status, b"{}", body, dict(failure.headers))
         if path.startswith("/api/models/"):
@@ -282,8 +284,7 @@ class _Handler(BaseHTTPRequestHandler):
         if wanted.startswith("bytes="):
             status, start = 206, int(wanted.removeprefix("bytes=").split("-")[0])
             headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
-        cut = None if failure is None else failure.cut
-        self._send(status, content[start:], body, headers, cut)
+        self._send(status, content[start:], body, headers, failure)
 
     def _send(
         self,
@@ -291,7 +292,7 @@ class _Handler(BaseHTTPRequestHandler):
         content: bytes,
         body: bool,
         headers: dict[str, str] | None = None,
-        cut: int | None = None,
+        failure: Failure | None = None,
     ) -> None:
         self._hub.log.append((self.command, self.path, status))
         self.send_response(status)
@@ -300,9 +301,13 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(content)))
         self.send_header("Accept-Ranges", "bytes")
         self.end_headers()
+        cut, hold = (None, 0) if failure is None else (failure.cut, failure.hold)
         if body:
             with contextlib.suppress(OSError):  # the client may have been killed meanwhile
-                self.wfile.write(content if cut is None else content[:cut])
+                self.wfile.write(content[:hold])
+                if hold and failure is not None:
+                    time.sleep(failure.wait)
+                self.wfile.write(content[hold:cut])
         if cut is not None:
             self.close_connection = True
 

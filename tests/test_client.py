@@ -86,6 +86,17 @@ def test_a_hub_that_is_slow_is_given_up(hub: LoopbackHub, monkeypatch: pytest.Mo
         Ranker("org/name")
 
 
+def test_a_file_that_comes_to_a_halt_is_gone_on_with(
+    hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE", 100)  # bytes kept at once
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DOWNLOAD_TIMEOUT", 1)
+    hub.add("org/name", model_files())
+    hub.fail("tokenizer.json", method="GET", hold=300, wait=8, times=1)
+    assert rank("org/name")["source"] == "hub"
+    assert [s for _, path, s in hub.log if "tokenizer.json" in path and s == 206] == [206]
+
+
 def test_a_hub_that_is_not_there_is_said(hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(DownloadFailed, match=r"could not be had from http://127\.0\.0\.1:9"):

@@ -23,6 +23,12 @@ FINITE = st.floats(-(2.0**100), 2.0**100, width=32)
             ("score", Head("logit")),
         ),
         (
+            [Output("label", (None,), "tensor(int64)"), Output("scores", (None, 2))],
+            Head(),
+            ("scores", Head("two_class")),
+        ),
+        ([Output("logits", (None, 1), "tensor(float16)")], Head(), ("logits", Head("logit"))),
+        (
             [Output("pooled", (None, 2)), Output("logits", (None, 1))],
             Head(),
             ("logits", Head("logit")),
@@ -42,6 +48,8 @@ def test_the_relevance_output_is_found(
         ([Output("logits", (None, 3))], Head()),
         ([Output("logits", (None, None, 30522))], Head()),
         ([Output("embedding", (None, 384))], Head()),
+        ([Output("logits", (None, 1), "tensor(int64)")], Head()),
+        ([Output("label", None, "tensor(string)")], Head()),
         ([Output("a", (None, 1)), Output("b", (None, 1))], Head()),
         ([Output("logits", (None, 2))], Head("logit")),
         ([Output("logits", (None, 1))], Head("two_class")),

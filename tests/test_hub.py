@@ -170,14 +170,31 @@ def test_offline_what_another_program_downloaded_is_used(
     assert (info["source"], info["revision"]) == ("hub", commit)
 
 
+READ_ONLY = pytest.param(
+    "/sys/hub",  # for everybody, root included
+    marks=pytest.mark.skipif(not sys.platform.startswith("linux"), reason="a Linux file system"),
+)
+
+
+@pytest.mark.parametrize("place", ["{here}/file/hub", READ_ONLY])
 def test_a_cache_that_cannot_be_written_names_the_variable(
-    hub: LoopbackHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    place: str, hub: LoopbackHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hub.add("org/name", model_files())
     (tmp_path / "file").touch()
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "file" / "hub"))
+    cache = place.format(here=tmp_path)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", cache)
     with pytest.raises(CacheNotWritable, match=r"set HF_HOME to a folder.*models pull NAME --to"):
         Ranker("org/name")
+
+
+def test_a_cache_that_is_not_there_is_made(
+    hub: LoopbackHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub.add("org/name", model_files())
+    cache = tmp_path / "not" / "there"
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(cache))
+    assert Path(rank("org/name")["path"]).is_relative_to(cache)
 
 
 # Processes
@@ -246,22 +263,28 @@ def test_two_processes_that_start_at_once_download_once(hub: LoopbackHub, tmp_pa
     assert sorted(hub.bodies("org/name")) == sorted(NEEDED)
 
 
+@pytest.mark.parametrize(
+    ("file", "how"),
+    [
+        ("onnx/model.onnx", {}),  # before its first byte
+        ("tokenizer.json", {"hold": 300}),  # in the midst of it
+    ],
+)
 def test_a_killed_download_leaves_nothing_that_is_taken_for_whole(
-    hub: LoopbackHub, tmp_path: Path
+    hub: LoopbackHub, tmp_path: Path, file: str, how: dict[str, int]
 ) -> None:
     hub.add("org/name", model_files())
-    hub.fail("onnx/model.onnx", wait=60, method="GET", times=1)
+    hub.fail(file, wait=60, method="GET", times=1, **how)
     killed = load(hub, tmp_path / "home", "org/name")
     deadline = time.monotonic() + 200
-    while not any("tokenizer.json" in path and s == 200 for _, path, s in hub.log):
+    while not any("/lfs/" in path and s == 200 for _, path, s in hub.log):
         assert time.monotonic() < deadline
         assert killed.poll() is None, killed.communicate()
         time.sleep(0.05)
     time.sleep(0.5)
     killed.send_signal(signal.SIGKILL if hasattr(signal, "SIGKILL") else signal.SIGTERM)
     killed.communicate()
-    snapshots = list((tmp_path / "home").rglob("snapshots/*/onnx/*.onnx"))
-    assert snapshots == []
+    assert list((tmp_path / "home").rglob(f"snapshots/*/{file}")) == []
     again = load(hub, tmp_path / "home", "org/name")
     out, errors = again.communicate(timeout=200)
     assert again.returncode == 0, errors

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from conftest import PASSAGES, QUERY, toy_graph
 
-from flashrank_lite import NonFiniteScores, Ranker
+from flashrank_lite import InvalidModel, NonFiniteScores, Ranker
 
 
 def test_a_folder_with_hugging_face_files_alone_ranks(toy_folder: Callable[..., Path]) -> None:
@@ -61,6 +61,15 @@ def test_a_float16_graph_ranks(toy_folder: Callable[..., Path]) -> None:
         scores = ranker.score("fleas", ["lives", "An", "years."])
     assert scores.dtype == np.float32
     assert np.argsort(scores).tolist() == [1, 0, 2]
+
+
+def test_a_graph_whose_output_is_no_float_is_refused_as_it_is_opened(
+    toy_folder: Callable[..., Path],
+) -> None:
+    steps = [("ReduceSum", ["input_ids", "last"], ["logits"], {"keepdims": 1})]
+    graph = toy_graph(steps, inputs={"input_ids": "INT64"}, output_type="INT64")
+    with pytest.raises(InvalidModel, match=r"as floats.*logits \(\?, 1\) of tensor\(int64\)"):
+        Ranker(toy_folder(graph))
 
 
 def test_the_graph_that_was_asked_for_is_the_one_that_is_unpickled(

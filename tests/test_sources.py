@@ -122,6 +122,24 @@ def test_what_is_no_repository_name_is_never_asked_of_the_hub(wrong: str, no_hub
         sources.locate(wrong)
 
 
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ("../org/name", "tried the folder .*, which does not exist. Pass a folder with"),
+        ("org/../name", "tried the folder .*, which does not exist. Pass a folder with"),
+        ("/org/name", "tried the folder .*/org/name, which does not exist. Pass a folder with"),
+        ("org/na..me", "a repository on the Hub is called org/name.*`flashrank-lite models list`"),
+    ],
+)
+def test_dots_or_an_absolute_path_for_a_repository_are_refused_with_what_to_pass(
+    wrong: str, says: str, no_hub: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    with pytest.raises(ModelNotFound, match=says):
+        sources.locate(wrong)
+
+
 @pytest.mark.parametrize("revision", ["../../refs", "/etc", "a//b", "", "a b", "main/"])
 def test_what_is_no_revision_is_never_asked_of_the_hub(revision: str, no_hub: None) -> None:
     with pytest.raises(InvalidInput, match="a branch, a tag or a commit"):
