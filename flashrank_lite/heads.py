@@ -90,12 +90,13 @@ def read_logits(array: NDArray[Any], rows: int, name: str, head: Head) -> NDArra
     array = np.asarray(array)
     if array.ndim == 1:
         array = array[:, None]
-    if array.ndim != 2 or array.shape[0] != rows or not np.issubdtype(array.dtype, np.floating):
+    if array.ndim != 2 or array.shape[0] != rows or array.dtype.kind != "f":
         raise _not_a_head(f"{rows} pairs in, {array.dtype} out", [Output(name, array.shape)])
     head = settle(head, array.shape[1], Output(name, array.shape))
     values = array.astype(np.float32)
-    bad = int(np.count_nonzero(~np.isfinite(values).all(axis=1)))
-    if bad:
+    finite = np.isfinite(values)
+    if not finite.all():
+        bad = int(np.count_nonzero(~finite.all(axis=1)))
         raise NonFiniteScores(
             f"the model gave NaN or infinite logits for {bad} of the {rows} pairs of a batch: "
             "its weights or its quantisation are broken (a float16 graph overflows so); "
@@ -111,12 +112,9 @@ def activate(logits: NDArray[np.float32], activation: Activation) -> NDArray[np.
     """Scores for logits: through the sigmoid, or unchanged ("raw")."""
     if activation == "raw":
         return np.array(logits)
-    wide = logits.astype(np.float64)
-    small = np.exp(-np.abs(wide))  # never overflows, whatever the sign
-    scores: NDArray[np.float32] = (np.where(wide >= 0, 1.0, small) / (1.0 + small)).astype(
-        np.float32
-    )
-    return scores
+    # 1 / (1 + e^-x), without overflow whatever the sign
+    scores: NDArray[np.float64] = np.exp(-np.logaddexp(0.0, -logits.astype(np.float64)))
+    return scores.astype(np.float32)
 
 
 def _width(output: Output) -> int | None:

@@ -1,6 +1,5 @@
 """Sizes and hashes: is a file the one that was described?"""
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,20 +29,12 @@ def facts_of(file: Path) -> Facts:
 
 def sha256(file: Path) -> str:
     """The sha256 of a file, in lower-case hexadecimal."""
-    digest = hashlib.sha256()
-    with file.open("rb") as handle:
-        while block := handle.read(_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
+    return _hash(file, "sha256")
 
 
 def git_blob_id(file: Path) -> str:
     """What git, and with it the Hub, calls a file that is not in LFS."""
-    digest = hashlib.sha1(b"blob %d\0" % file.stat().st_size, usedforsecurity=False)
-    with file.open("rb") as handle:
-        while block := handle.read(_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
+    return _hash(file, "sha1", b"blob %d\0" % file.stat().st_size)
 
 
 def check_size(file: Path, facts: Facts, said_by: str) -> None:
@@ -79,3 +70,13 @@ def check(file: Path, facts: Facts, said_by: str) -> None:
             f"{file} has sha256 {found}, but {said_by} says {facts.sha256}: the file was "
             "changed or damaged, so fetch or export the model again"
         )
+
+
+def _hash(file: Path, algorithm: str, before: bytes = b"") -> str:
+    import hashlib  # with OpenSSL 3 ms, and loading a model compares nothing but sizes
+
+    digest = hashlib.new(algorithm, before, usedforsecurity=False)
+    with file.open("rb") as handle:
+        while block := handle.read(_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
