@@ -14,7 +14,7 @@ from typing import Any
 
 PROJECT = Path(__file__).resolve().parent.parent
 _PROJECT = "PROJECT"  # stands for this repository in the lists below
-_ONNXRUNTIME = "onnxruntime==1.31.1"  # the same for all that use it
+_ONNXRUNTIME = "onnxruntime==1.32.0"  # the same for all that use it
 _TORCH = "torch==2.13.0"  # first and alone: what comes later must not choose another build
 
 # What pip installs, one call after the other.

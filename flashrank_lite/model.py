@@ -7,18 +7,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flashrank_lite.arguments import check_text, positive
-from flashrank_lite.batching import BATCH_TOKENS, batches
+from flashrank_lite.batching import BATCH_TOKENS, batches, is_even, lane_budget
 from flashrank_lite.cpu import resolve_threads
 from flashrank_lite.device import open_graph
-from flashrank_lite.encoding import PairEncoder, pad
+from flashrank_lite.encoding import Pair, PairEncoder, pad
 from flashrank_lite.errors import InvalidInput, RankerClosed
-from flashrank_lite.graph import Providers, is_dynamic_int8
+from flashrank_lite.graph import is_dynamic_int8
 from flashrank_lite.heads import Head, choose_output, read_logits
+from flashrank_lite.lanes import side_by_side
 from flashrank_lite.languages import ScriptWatch
 from flashrank_lite.models import sources
 from flashrank_lite.models.folder import read_manifest
 from flashrank_lite.models.manifest import TOKENIZER, Manifest
 from flashrank_lite.prompts import PromptEncoder, open_encoder
+from flashrank_lite.session import Providers
 
 logger = logging.getLogger(__name__)
 
@@ -103,15 +105,9 @@ class Model:
         truncated = np.empty(len(places), np.bool_)
         start = 0
         for chunk in encoder.chunks(places):
-            budget = 0 if self._alone else self._batch_tokens
-            for rows in batches([len(pair.ids) for pair in chunk], budget):
-                pairs_of_batch = [chunk[row] for row in rows]
-                side = self.manifest.padding_side
-                feeds = pad(pairs_of_batch, self._pad_id, self._graph.inputs, side)
-                array = self._graph.run(feeds, self._output)
-                read = read_logits(array, len(rows), self._output, self._head)
-                logits[[start + row for row in rows]] = read
-            truncated[start : start + len(chunk)] = [pair.truncated for pair in chunk]
+            part = slice(start, start + len(chunk))
+            self._run(chunk, logits[part])
+            truncated[part] = [pair.truncated for pair in chunk]
             start += len(chunk)
         return logits[which], truncated[which]
 
@@ -143,6 +139,7 @@ class Model:
             "instruction": _instruction(self._encoder),
             "head": self._head.type or "decided by the first run",
             "batch_tokens": self._batch_tokens,
+            "batches_at_once": self._graph.lanes,
             "batch_invariant": self._invariant,
             "one_at_a_time": self._alone,
             "threads": self._threads.count,
@@ -156,6 +153,23 @@ class Model:
         """Free the session; closing twice is fine."""
         self.closed = True
         self._graph.close()
+
+    def _run(self, pairs: list[Pair], logits: NDArray[np.float32]) -> None:
+        """Put the logit of each pair into its place."""
+        lengths = [len(pair.ids) for pair in pairs]
+        lanes, budget = self._graph.lanes, self._batch_tokens
+        even = lanes > 1 and is_even(lengths, lanes)
+        if even:
+            budget = lane_budget(lengths, budget, lanes)
+
+        def run(rows: list[int]) -> None:
+            batch = [pairs[row] for row in rows]
+            feeds = pad(batch, self._pad_id, self._graph.inputs, self.manifest.padding_side)
+            array = self._graph.run(feeds, self._output, wide=not even)
+            logits[rows] = read_logits(array, len(rows), self._output, self._head)
+
+        plan = list(batches(lengths, 0 if self._alone else budget))
+        side_by_side(run, plan, min(lanes, len(plan)) if even else 1)
 
     def _asking(self, instruction: str) -> PromptEncoder:
         check_text("instruction", instruction)

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 import flashrank_lite
 from flashrank_lite.arguments import check_text, positive
 from flashrank_lite.errors import InvalidInput, RankerClosed
-from flashrank_lite.graph import Providers
 from flashrank_lite.heads import Activation, activate
 from flashrank_lite.model import Model
 from flashrank_lite.models.sources import Token
 from flashrank_lite.passages import Passage, RankedPassage, read_passages
+from flashrank_lite.session import Providers
 
 T = TypeVar("T")
 Floats = NDArray[np.float32]

@@ -20,15 +20,18 @@ from flashrank_lite.export.rounding import (
     smoothing,
 )
 
-ROWS = 3072  # of each activation that the rounding is fitted on
+# Of each activation that the rounding is fitted on. A matrix of 1,536 rows wants six times as many:
+# with 3,072 its fit to the activations does not carry over to other text.
+ROWS, LEAST_ROWS = 9216, 3072
+ROWS_BYTES = 2 << 30  # of all activations together, from which on there are fewer rows
 
 
 @dataclass(frozen=True)
 class Product:
-    """Activations times constant matrices that stand side by side."""
+    """Activations times a constant matrix."""
 
     source: str
-    weights: tuple[str, ...]
+    weight: str
 
 
 @dataclass(frozen=True)
@@ -39,13 +42,13 @@ class Rounded:
         divisors: of the columns of the sources, (inner,).
         folded: whether whatever gives the sources has divided them already.
         scales: of each source.
-        matrices: of each product, by its weights.
+        matrices: of each product, by its weight.
     """
 
     divisors: NDArray[np.float32]
     folded: bool
     scales: Mapping[str, Scale]
-    matrices: Mapping[tuple[str, ...], Matrix]
+    matrices: Mapping[str, Matrix]
 
 
 def calibrate(
@@ -59,7 +62,7 @@ def calibrate(
     Args:
         model: the fp32 graph.
         plan: all products that shall be rounded.
-        attentions: of these, the ones that are part of attention.
+        attentions: the attention in the graph.
         feeds: batches of real text.
     """
     graph = model.graph
@@ -67,10 +70,10 @@ def calibrate(
     constants = {tensor.name: tensor for tensor in graph.initializer}
     matrix = {
         name: numpy_helper.to_array(constants[name])
-        for name in {name for product in plan for name in product.weights}
+        for name in {product.weight for product in plan}
     }
     groups = _groups(plan)
-    giver = {found.output: found.projections[2].weight for found in attentions}
+    giver = {f.output: f.value_weight for f in attentions if f.value_weight in matrix}
     readers: dict[str, int] = {}
     for node in graph.node:
         for name in node.input:
@@ -81,7 +84,7 @@ def calibrate(
         divisors.append(smoothing([rows[s] for s in sources]))
         # The columns of attention's result are those of its values: they are divided there.
         values = {giver.get(s) for s in sources}
-        whole = {found.output for found in attentions if found.projections[2].weight in values}
+        whole = {output for output, weight in giver.items() if weight in values}
         folded.append(whole == {*sources} and all(readers[s] == 1 for s in sources))
         if folded[-1]:
             for name in {giver[s] for s in sources}:
@@ -89,19 +92,16 @@ def calibrate(
     out: dict[str, Rounded] = {}
     for group, by, done in zip(groups, divisors, folded, strict=True):
         smooth = {product.source: rows[product.source] / by for product in group}
-        wide = {
-            product.weights: np.concatenate([matrix[n] for n in product.weights], 1) * by[:, None]
-            for product in group
-        }
+        wide = {product.weight: matrix[product.weight] * by[:, None] for product in group}
         scales = {
             name: activation_scale(found, list(wide.values())) for name, found in smooth.items()
         }
         matrices = {}
-        for weights, weight in wide.items():
-            fed = sorted({p.source for p in group if p.weights == weights})
-            exact = np.concatenate([smooth[name] for name in fed])
-            coarse = np.concatenate([scales[name].rounded(smooth[name]) for name in fed])
-            matrices[weights] = round_matrix(weight, exact, coarse)
+        for name, weight in wide.items():
+            fed = sorted({p.source for p in group if p.weight == name})
+            exact = np.concatenate([smooth[source] for source in fed])
+            coarse = np.concatenate([scales[source].rounded(smooth[source]) for source in fed])
+            matrices[name] = round_matrix(weight, exact, coarse)
         out |= dict.fromkeys(scales, Rounded(by, done, scales, matrices))
     return out
 
@@ -136,7 +136,7 @@ def _groups(plan: Sequence[Product]) -> list[list[Product]]:
         near = [
             group
             for group in groups
-            if any(p.source == product.source or {*p.weights} & {*product.weights} for p in group)
+            if any(p.source == product.source or p.weight == product.weight for p in group)
         ]
         groups = [group for group in groups if group not in near]
         groups.append([*(p for group in near for p in group), product])

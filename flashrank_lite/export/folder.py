@@ -21,6 +21,7 @@ from flashrank_lite.export import fidelity
 from flashrank_lite.export.card import CARD, is_foreign, model_card
 from flashrank_lite.export.int8 import quantise_products
 from flashrank_lite.export.nodes import Feeds
+from flashrank_lite.export.read_token import keep_read_token
 from flashrank_lite.export.source import Source
 from flashrank_lite.export.tables import quantise_tables
 from flashrank_lite.export.torch_graph import OPSET, check_opset, to_onnx
@@ -83,13 +84,13 @@ def export_folder(
     # int8 first: it is the one to run, and fp32 is there for those who ask
     precisions = [precision for precision in FILES if precision in precisions]
     with tempfile.TemporaryDirectory() as scratch, ExitStack() as stack:
+        feeds = list(_feeds(source, calibration[:CALIBRATION_LISTS]))
         graphs: dict[Precision, onnx.ModelProto] = {
-            "fp32": to_onnx(source.module, source.inputs, opset)
+            "fp32": keep_read_token(to_onnx(source.module, source.inputs, opset), feeds)
         }
         if "int8" in precisions:
             graphs["int8"] = onnx.ModelProto()
             graphs["int8"].CopyFrom(graphs["fp32"])
-            feeds = _feeds(source, calibration[:CALIBRATION_LISTS])
             quantise_products(graphs["int8"], feeds)
             quantise_tables(graphs["int8"], bits=table_bits)
         rankers: dict[Precision, Ranker] = {}

@@ -1,18 +1,22 @@
 """8 bits for a product of activations and a constant matrix, with the least damage to its result.
 
-Three steps, all at export, none of which costs time when the graph runs (the first may cost one
+Four steps, all at export, none of which costs time when the graph runs (the first may cost one
 multiplication of the activations):
 
 1. Smoothing (Xiao et al., "SmoothQuant", 2023): columns of the activations that are large are
    divided by a constant, and the rows of the matrix multiplied by it. Here the activations alone
    say by how much: on GELU's output the matrix misleads.
-2. Rounding the matrix row by row, each row taking up the error of those before it (Frantar et al.,
+2. Fitting the matrix to the rounded activations, by least squares: part of their error can be told
+   from what they were rounded to.
+3. Rounding the matrix row by row, each row taking up the error of those before it (Frantar et al.,
    "GPTQ", 2023), as the activations of real text weigh it.
-3. The mean error that is left goes into the bias (Nagel et al., "Data-Free Quantization", 2019).
+4. The mean error that is left goes into the bias (Nagel et al., "Data-Free Quantization", 2019).
 
 Kendall's tau of int8 to fp32 logits, a six-layer cross-encoder on lists of TREC DL 2019: 0.880 when
-rounded to the nearest, 0.903 with the second and third step, 0.958 with all; onnxruntime's dynamic
-quantisation, which looks at every batch anew, has 0.905.
+rounded to the nearest, 0.903 with the last two steps, 0.948 with the first as well, 0.951 with all
+(the spread of the error in a list falls from 0.101 to 0.090); onnxruntime's dynamic quantisation,
+which looks at every batch anew, has 0.905. Half of what is left is the rounding of GELU's results:
+with these alone in fp32 it is 0.967.
 """
 
 from __future__ import annotations
@@ -30,7 +34,8 @@ SMOOTHING = 0.6  # exponent of a column's largest magnitude; 0.25 to 0.75 were t
 # Shares of the observed range tried for the least error of the result: the rare extremes are
 # clipped when that makes everything else finer.
 CLIPS = tuple(np.geomspace(1.0, 0.5, 12))
-DAMPING = 0.01  # of the mean diagonal, added to it: what text never excites is simply rounded
+# Of the mean diagonal, added to it: what text never excites stays as it is and is simply rounded.
+DAMPING = 0.01
 ROWS_TRIED = 512  # of the activations, to choose a clip by
 BLOCK = 64  # rows of a matrix rounded before the others are told of it
 
@@ -88,17 +93,26 @@ def round_matrix(weight: Floats, exact: Floats, rounded: Floats) -> Matrix:
         exact: activations, (rows, inner).
         rounded: the same as their 8 bits give them back.
     """
-    scale = (np.abs(weight).max(0).clip(1e-8) / WEIGHT_MAX).astype(np.float32)
-    stored = _compensated(weight / scale, rounded - rounded.mean(0))
+    centred = rounded - rounded.mean(0)
+    gram = (centred.T @ centred).astype(np.float64)
+    damping = DAMPING * np.diag(gram).mean() + 1e-8
+    gram[np.diag_indices_from(gram)] += damping
+    change = np.linalg.solve(gram, centred.T @ ((exact - rounded) @ weight)).astype(np.float32)
+    fitted = weight + change
+    scale = (np.abs(fitted).max(0).clip(1e-8) / WEIGHT_MAX).astype(np.float32)
+    stored = _compensated(fitted / scale, gram)
     restored = stored * scale
     bias = (exact.mean(0) @ weight - rounded.mean(0) @ restored).astype(np.float32)
     return Matrix(stored.astype(np.int8), scale, bias)
 
 
-def _compensated(target: Floats, rows: Floats) -> Floats:
-    """Whole numbers near ``target``, (inner, columns), so that ``rows @ target`` changes little."""
-    gram = (rows.T @ rows).astype(np.float64)
-    gram[np.diag_indices_from(gram)] += DAMPING * np.diag(gram).mean() + 1e-8
+def _compensated(target: Floats, gram: NDArray[np.float64]) -> Floats:
+    """Whole numbers near ``target``, (inner, columns), so that ``rows @ target`` changes little.
+
+    Args:
+        target: the matrix, in units of its scales.
+        gram: ``rows.T @ rows`` of the activations, damped.
+    """
     order = np.argsort(-np.diag(gram))  # what text excites most is rounded while all can take it up
     inverse = np.linalg.inv(gram[np.ix_(order, order)])
     upper = np.linalg.cholesky(inverse).T.astype(np.float32)
