@@ -195,12 +195,12 @@ def near(bias, ids):
 @pytest.mark.parametrize(
     ("extra", "fused"), [(lambda bias, ids: bias, 1), (near, 0), (lambda bias, ids: bias * 0, 0)]
 )
-def test_attention_with_another_mask_than_padding_is_left_alone(extra, fused):
+def test_attention_with_another_mask_than_padding_is_left_alone(tmp_path, extra, fused):
     from flashrank_lite.export.attention import find_attention
     from flashrank_lite.export.torch_graph import to_onnx
 
     inputs = ("input_ids", "attention_mask")
-    graph = to_onnx(Peeking(extra), inputs)
+    graph = to_onnx(Peeking(extra), tmp_path, inputs)
     feed = {name: np.ones((3, 9), np.int64) for name in inputs}
     found = find_attention(graph, [feed])
     assert len(found) == fused

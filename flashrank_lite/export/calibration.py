@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import numpy_helper
 
 from flashrank_lite.export.attention import Attention
 from flashrank_lite.export.nodes import Feeds, watch
@@ -19,6 +18,7 @@ from flashrank_lite.export.rounding import (
     round_matrix,
     smoothing,
 )
+from flashrank_lite.export.weights import value
 
 ROWS = 3072  # of each activation that the rounding is fitted on
 
@@ -65,10 +65,13 @@ def calibrate(
     graph = model.graph
     rows = sample(model, sorted({product.source for product in plan}), feeds)
     constants = {tensor.name: tensor for tensor in graph.initializer}
-    matrix = {
-        name: numpy_helper.to_array(constants[name])
-        for name in {name for product in plan for name in product.weights}
-    }
+    narrowed: dict[str, NDArray[np.float32]] = {}  # by what the columns of a matrix are divided
+
+    def matrix(name: str) -> NDArray[np.float32]:
+        """Read when its turn comes: all of them are as much as the model."""
+        found: NDArray[np.float32] = value(constants[name])
+        return found / narrowed[name] if name in narrowed else found
+
     groups = _groups(plan)
     giver = {found.output: found.projections[2].weight for found in attentions}
     readers: dict[str, int] = {}
@@ -84,13 +87,12 @@ def calibrate(
         whole = {found.output for found in attentions if found.projections[2].weight in values}
         folded.append(whole == {*sources} and all(readers[s] == 1 for s in sources))
         if folded[-1]:
-            for name in {giver[s] for s in sources}:
-                matrix[name] = matrix[name] / divisors[-1]
+            narrowed |= dict.fromkeys({giver[s] for s in sources}, divisors[-1])
     out: dict[str, Rounded] = {}
     for group, by, done in zip(groups, divisors, folded, strict=True):
         smooth = {product.source: rows[product.source] / by for product in group}
         wide = {
-            product.weights: np.concatenate([matrix[n] for n in product.weights], 1) * by[:, None]
+            product.weights: np.concatenate([matrix(n) for n in product.weights], 1) * by[:, None]
             for product in group
         }
         scales = {
@@ -115,18 +117,21 @@ def sample(
     """
     run = watch(model, names)
     rng = np.random.default_rng(0)
-    found: dict[str, list[NDArray[np.float32]]] = {name: [] for name in names}
+    # Of each tensor the rows with the largest of random numbers, so that no more than ROWS are ever
+    # held: all rows of the bundled text would be 12 GB in a decoder of 0.6 B parameters.
+    found: dict[str, tuple[NDArray[np.float32], NDArray[np.float64]]] = {}
     for feed in feeds:
-        masks = [value.astype(bool) for key, value in feed.items() if key.endswith("_mask")]
-        for name, value in run(feed).items():
-            real = next((mask for mask in masks if mask.shape == value.shape[:2]), ...)
-            rows = value[real].reshape(-1, value.shape[-1])
-            few = max(1, 4 * ROWS // len(feeds))
-            found[name].append(rng.permutation(rows)[:few])
-    return {
-        name: rng.permutation(np.concatenate(rows))[:ROWS].astype(np.float32)
-        for name, rows in found.items()
-    }
+        masks = [mask.astype(bool) for key, mask in feed.items() if key.endswith("_mask")]
+        for name, seen in run(feed).items():
+            real = next((mask for mask in masks if mask.shape == seen.shape[:2]), ...)
+            rows = seen[real].reshape(-1, seen.shape[-1]).astype(np.float32)
+            lots = rng.random(len(rows))
+            if name in found:
+                rows = np.concatenate([found[name][0], rows])
+                lots = np.concatenate([found[name][1], lots])
+            drawn = np.argsort(-lots)[:ROWS]
+            found[name] = rows[drawn], lots[drawn]
+    return {name: rows for name, (rows, _) in found.items()}
 
 
 def _groups(plan: Sequence[Product]) -> list[list[Product]]:

@@ -83,24 +83,27 @@ def export_folder(
     # int8 first: it is the one to run, and fp32 is there for those who ask
     precisions = [precision for precision in FILES if precision in precisions]
     with tempfile.TemporaryDirectory() as scratch, ExitStack() as stack:
-        graphs: dict[Precision, onnx.ModelProto] = {
-            "fp32": to_onnx(source.module, source.inputs, opset)
-        }
-        if "int8" in precisions:
-            graphs["int8"] = onnx.ModelProto()
-            graphs["int8"].CopyFrom(graphs["fp32"])
-            feeds = _feeds(source, calibration[:CALIBRATION_LISTS])
-            quantise_products(graphs["int8"], feeds)
-            quantise_tables(graphs["int8"], bits=table_bits)
-        rankers: dict[Precision, Ranker] = {}
-        for precision, graph in graphs.items():
-            folder = Path(scratch) / precision
-            _write(folder, source, {precision: graph}, {})
-            rankers[precision] = stack.enter_context(Ranker(folder, activation="raw"))
-        figures = _prove(source, rankers, held_out[:CHECKED_LISTS], evaluation or {})
         finished = Path(scratch) / "finished"
-        _write(finished, source, {p: graphs[p] for p in precisions}, figures)
-        _replace(finished, out)
+        finished.mkdir()
+        files: dict[Precision, list[Path]] = {}
+        graph = to_onnx(source.module, Path(scratch), source.inputs, opset)
+        files["fp32"] = save_graph(graph, finished / FILES["fp32"])  # what int8 is measured by
+        if "int8" in precisions:
+            quantise_products(graph, _feeds(source, calibration[:CALIBRATION_LISTS]))
+            quantise_tables(graph, bits=table_bits)
+            files["int8"] = save_graph(graph, finished / FILES["int8"])
+        del graph
+        _describe(finished, source, files, {})
+        rankers = {
+            precision: stack.enter_context(
+                Ranker(finished, file=FILES[precision], activation="raw", max_length=length)
+            )
+            for precision in files
+        }
+        figures = _prove(source, rankers, held_out[:CHECKED_LISTS], evaluation or {})
+        wanted = {precision: files[precision] for precision in precisions}
+        _describe(finished, source, wanted, figures)
+        _replace(finished, out, [file for graph in wanted.values() for file in graph])
     logger.info("%s\n%s", out, fidelity.table({p: figures[p] for p in precisions}))
     return {precision: figures[precision] for precision in precisions}
 

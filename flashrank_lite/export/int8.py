@@ -24,6 +24,7 @@ from flashrank_lite.errors import InvalidModel
 from flashrank_lite.export.attention import Attention, find_attention
 from flashrank_lite.export.calibration import Product, Rounded, calibrate
 from flashrank_lite.export.nodes import Feeds, drop_unused
+from flashrank_lite.export.weights import value
 
 SMALLEST_SIDE = 64  # smaller matrices (a classifier's) stay fp32: they cost nothing and decide most
 # Added to the scores of padding before the softmax. exp(-60) is 9e-27, and still a normal number:
@@ -179,11 +180,11 @@ class _Writer:
 
     def _value(self, bias: str | None, weight: str) -> NDArray[np.float32]:
         if bias:
-            return numpy_helper.to_array(self._constants[bias])
+            return value(self._constants[bias])
         return np.zeros(self._constants[weight].dims[1], np.float32)
 
-    def _add(self, name: str, value: NDArray[Any]) -> None:
-        self._graph.initializer.append(numpy_helper.from_array(value, name))
+    def _add(self, name: str, constant: NDArray[Any]) -> None:
+        self._graph.initializer.append(numpy_helper.from_array(constant, name))
 
     def _node(
         self, operator: str, inputs: list[str], output: str, name: str, **attributes: Any
