@@ -203,7 +203,7 @@ def memory() -> dict[str, float]:
 
 def profile() -> dict[str, object]:
     """Milliseconds per operator since loading, from onnxruntime's profile; ends it."""
-    file = _now.ranker._graph._session.end_profiling()
+    file = _now.ranker._model._graph._session.end_profiling()
     with open(file, encoding="utf-8") as handle:
         events = json.load(handle)
     spent: Counter[str] = Counter()

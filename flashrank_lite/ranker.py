@@ -1,6 +1,5 @@
-"""The way from a query and passages to hits, best first; the only file that knows all of it."""
+"""What a user holds: passages of any shape in, hits out, best first."""
 
-import logging
 import os
 from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
@@ -10,20 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 import flashrank_lite
-from flashrank_lite.batching import BATCH_TOKENS, batches
-from flashrank_lite.cpu import resolve_threads
-from flashrank_lite.device import open_graph
-from flashrank_lite.encoding import pad
+from flashrank_lite.arguments import check_text, positive
 from flashrank_lite.errors import InvalidInput, RankerClosed
-from flashrank_lite.graph import Providers, is_dynamic_int8
-from flashrank_lite.heads import Activation, Head, activate, choose_output, read_logits
-from flashrank_lite.languages import ScriptWatch
-from flashrank_lite.models.manifest import TOKENIZER, read_manifest
-from flashrank_lite.models.sources import Token, locate
+from flashrank_lite.graph import Providers
+from flashrank_lite.heads import Activation, activate
+from flashrank_lite.model import Model
+from flashrank_lite.models.sources import Token
 from flashrank_lite.passages import Passage, RankedPassage, read_passages
-from flashrank_lite.prompts import open_encoder
-
-logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 Floats = NDArray[np.float32]
@@ -84,39 +76,20 @@ class Ranker:
             "device": device,
             "providers": providers,
         }
-        self._closed = False
         if activation not in (None, "sigmoid", "raw"):
             raise InvalidInput(f"activation must be 'sigmoid', 'raw' or None, not {activation!r}")
-        self._batch_tokens = _positive("batch_tokens", batch_tokens) or BATCH_TOKENS
-        self._threads = resolve_threads(threads)
-        self._source = source = locate(model, revision=revision, file=file, token=token)
-        self._folder = source.folder
-        self._manifest = manifest = read_manifest(source.folder, source.file, name=source.name)
-        self._scripts = ScriptWatch(manifest.name, manifest.languages or source.languages)
-        self._activation: Activation = activation or manifest.activation
-        length = _positive("max_length", max_length) or manifest.max_length
-        if manifest.length_limit is not None and length > manifest.length_limit:
-            raise InvalidInput(
-                f"max_length={length} is more than the {manifest.length_limit} tokens that the "
-                f"model {manifest.name!r} can take: pass {manifest.length_limit} or less"
-            )
-        self._variant_reason = source.reason or manifest.variant_reason
-        self._encoder = open_encoder(self._folder / TOKENIZER, length, manifest.template)
-        padding = manifest.padding
-        self._pad_id = self._encoder.token_id(padding) or 0 if isinstance(padding, str) else padding
-        graph_file = self._folder / manifest.variant.file
-        self._graph, self._placement = open_graph(
-            graph_file, self._threads.count, device, providers
+        self._model = Model(
+            model,
+            revision=revision,
+            file=file,
+            token=token,
+            max_length=max_length,
+            threads=threads,
+            batch_tokens=batch_tokens,
+            device=device,
+            providers=providers,
         )
-        head = Head(manifest.head, manifest.relevant)
-        self._output, self._head = choose_output(self._graph.outputs, head)
-        stated = manifest.variant.batch_invariant
-        # a manifest may say that a graph mixes rows, but not deny it of one that is seen to
-        self._invariant = not is_dynamic_int8(graph_file) and stated is not False
-        # without a mask padding would be read as text
-        masked = any(name.endswith("attention_mask") for name in self._graph.inputs)
-        self._alone = not self._invariant or not masked
-        logger.debug("ranker of %s, %s", self._folder, manifest.variant.file)
+        self._activation: Activation = activation or self._model.manifest.activation
 
     def rank(
         self, query: str, passages: Iterable[Any], top_k: int | None = None
@@ -137,9 +110,9 @@ class Ranker:
 
     def score(self, query: str, passages: Iterable[Any]) -> Floats:
         """Score passages: float32, (n,), in the order of the input. Arguments as for `rank`."""
-        _check_text("the query", query)
+        check_text("the query", query)
         read = read_passages(passages)
-        logits, _ = self._logits([(query, passage.text) for passage in read])
+        logits, _ = self._model.logits([(query, passage.text) for passage in read])
         return activate(logits, self._activation)
 
     def score_pairs(self, pairs: Iterable[tuple[str, Any]]) -> Floats:
@@ -152,11 +125,11 @@ class Ranker:
         for index, pair in enumerate(pairs):
             if not isinstance(pair, (tuple, list)) or len(pair) != 2:
                 raise InvalidInput(f"pair {index} is not a (query, passage) tuple: {pair!r:.80}")
-            _check_text(f"the query of pair {index}", pair[0])
+            check_text(f"the query of pair {index}", pair[0])
             queries.append(pair[0])
             passages.append(pair[1])
         texts = [passage.text for passage in read_passages(passages)]
-        logits, _ = self._logits(list(zip(queries, texts, strict=True)))
+        logits, _ = self._model.logits(list(zip(queries, texts, strict=True)))
         return activate(logits, self._activation)
 
     def rank_many(
@@ -175,12 +148,12 @@ class Ranker:
         Raises:
             InvalidInput: as for `rank`, or there are not as many lists as queries.
         """
-        _positive("top_k", top_k)
+        positive("top_k", top_k)
         if isinstance(queries, str):
             raise InvalidInput("queries is a single str: wrap it in a list, or use rank")
         queries = list(queries)
         for index, query in enumerate(queries):
-            _check_text(f"query {index}" if len(queries) > 1 else "the query", query)
+            check_text(f"query {index}" if len(queries) > 1 else "the query", query)
         if isinstance(lists_of_passages, (str, bytes, dict)):
             raise InvalidInput("lists_of_passages must hold one list of passages per query")
         lists = [read_passages(passages) for passages in lists_of_passages]
@@ -193,7 +166,7 @@ class Ranker:
             for query, read in zip(queries, lists, strict=True)
             for passage in read
         ]
-        logits, truncated = self._logits(pairs)
+        logits, truncated = self._model.logits(pairs)
         hits, start = [], 0
         for read in lists:
             part = slice(start, start + len(read))
@@ -233,32 +206,14 @@ class Ranker:
         a model that is not from the Hub.
         """
         return {
-            "model": self._manifest.name,
-            "path": str(self._folder),
-            "source": self._source.source,
-            "repository": self._source.repository,
-            "revision": self._source.revision,
-            "variant": self._manifest.variant.file,
-            "variant_reason": self._variant_reason,
-            "precision": self._manifest.variant.precision,
-            "max_length": self._encoder.max_length,
+            **self._model.info(),
             "activation": self._activation,
-            "head": self._head.type or "decided by the first run",
-            "batch_tokens": self._batch_tokens,
-            "batch_invariant": self._invariant,
-            "one_at_a_time": self._alone,
-            "threads": self._threads.count,
-            "threads_source": self._threads.source,
-            "device": self._placement.device,
-            "device_source": self._placement.source,
-            "providers": list(self._graph.providers),
             "version": flashrank_lite.__version__,
         }
 
     def close(self) -> None:
         """Free the model; later calls raise RankerClosed. Closing twice is fine."""
-        self._closed = True
-        self._graph.close()
+        self._model.close()
 
     def __enter__(self) -> "Ranker":
         return self
@@ -272,24 +227,15 @@ class Ranker:
         self.close()
 
     def __repr__(self) -> str:
-        return f"<Ranker {self._manifest.name!r} {self._manifest.variant.file}>"
+        return f"<Ranker {self._model.manifest.name!r} {self._model.manifest.variant.file}>"
 
     def __reduce__(
         self,
     ) -> tuple[Callable[[dict[str, Any], str], "Ranker"], tuple[dict[str, Any], str]]:
-        if self._closed:
+        if self._model.closed:
             raise RankerClosed("a closed ranker cannot be pickled: pickle it before it is closed")
-        # exactly this model and graph, whatever processor the other process runs on (another graph
-        # would give other scores), and never the token
-        source = self._source
-        model = {
-            "bundled": None,
-            "folder": str(source.folder.resolve()),
-            "hub": source.model,
-        }[source.source]
-        graph = self._manifest.variant.file
-        found = {"model": model, "revision": source.revision, "file": graph, "token": None}
-        return _load, ({**self._arguments, **found}, self._variant_reason)
+        arguments = {**self._arguments, **self._model.found_again()}
+        return _load, (arguments, self._model.variant_reason)
 
     def _hits(
         self, read: list[Passage], logits: Floats, truncated: NDArray[np.bool_], top_k: int | None
@@ -309,33 +255,11 @@ class Ranker:
             for row in order
         ]
 
-    def _logits(self, pairs: list[tuple[str, str]]) -> tuple[Floats, NDArray[np.bool_]]:
-        """Logit and truncation of each pair; equal pairs are run once, and so tie exactly."""
-        if self._closed:
-            raise RankerClosed("this ranker is closed: make a new Ranker, or close it later")
-        self._scripts.look(text for pair in pairs for text in pair)
-        places: dict[tuple[str, str], int] = {}
-        which = np.array([places.setdefault(pair, len(places)) for pair in pairs], np.intp)
-        logits = np.empty(len(places), np.float32)
-        truncated = np.empty(len(places), np.bool_)
-        start = 0
-        for chunk in self._encoder.chunks(places):
-            budget = 0 if self._alone else self._batch_tokens
-            for rows in batches([len(pair.ids) for pair in chunk], budget):
-                pairs_of_batch = [chunk[row] for row in rows]
-                side = self._manifest.padding_side
-                feeds = pad(pairs_of_batch, self._pad_id, self._graph.inputs, side)
-                array = self._graph.run(feeds, self._output)
-                read = read_logits(array, len(rows), self._output, self._head)
-                logits[[start + row for row in rows]] = read
-            truncated[start : start + len(chunk)] = [pair.truncated for pair in chunk]
-            start += len(chunk)
-        return logits[which], truncated[which]
-
 
 def _load(arguments: dict[str, Any], variant_reason: str) -> Ranker:
     ranker = Ranker(**arguments)
-    ranker._variant_reason = variant_reason  # why it was chosen, not that it was asked for by now
+    # why it was chosen, not that it was asked for by now
+    ranker._model.variant_reason = variant_reason
     return ranker
 
 
@@ -343,14 +267,3 @@ async def _off_loop(function: Callable[..., T], *arguments: Any) -> T:
     import asyncio  # 60 ms that only those who use it should pay; they have it imported already
 
     return await asyncio.to_thread(function, *arguments)
-
-
-def _positive(name: str, value: int | None) -> int | None:
-    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-        raise InvalidInput(f"{name} must be a positive whole number or None, not {value!r}")
-    return value
-
-
-def _check_text(name: str, value: object) -> None:
-    if not isinstance(value, str):
-        raise InvalidInput(f"{name} must be a str, not {type(value).__name__}")

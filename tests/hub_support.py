@@ -20,6 +20,9 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import pytest
+from conftest import PASSAGES, QUERY
+
+from flashrank_lite import Ranker
 
 TOKEN = "hf_right"
 LFS_FROM = 1_000  # bytes; the real Hub decides by .gitattributes
@@ -122,6 +125,13 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LoopbackHub
         yield hub
     finally:
         hub.close()
+
+
+def rank(model: str, **arguments: Any) -> dict[str, Any]:
+    """Load a model, rank with it, and return what it says of itself."""
+    with Ranker(model, **arguments) as ranker:
+        assert len(ranker.rank(QUERY, PASSAGES)) == len(PASSAGES)
+        return ranker.info()
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -23,7 +23,7 @@ from export_support import (
 
 from flashrank_lite import Ranker
 from flashrank_lite.errors import InvalidInput, InvalidModel, ModelNotFound
-from flashrank_lite.models.manifest import verify
+from flashrank_lite.models.verification import verify
 
 require_export()
 

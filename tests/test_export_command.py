@@ -13,7 +13,7 @@ from flashrank_lite import InvalidInput, InvalidModel, ModelNotFound, Ranker
 from flashrank_lite.cli import main
 from flashrank_lite.errors import AccessDenied, DownloadFailed
 from flashrank_lite.models import catalog
-from flashrank_lite.models.manifest import verify
+from flashrank_lite.models.verification import verify
 
 
 def test_without_the_extra_the_command_says_what_to_install(run_python):

@@ -8,36 +8,19 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
-from conftest import PASSAGES, QUERY, ROOT
-from hub_support import TOKEN, LoopbackHub, hub
+from conftest import ROOT
+from hub_support import TOKEN, LoopbackHub, hub, rank
 from toy_models import external_data, model_files, pad_to_lfs, with_manifest
 
-from flashrank_lite import (
-    AccessDenied,
-    CacheNotWritable,
-    ChecksumMismatch,
-    DownloadFailed,
-    FlashRankLiteError,
-    InvalidModel,
-    ModelNotFound,
-    Ranker,
-)
+from flashrank_lite import CacheNotWritable, ChecksumMismatch, DownloadFailed, ModelNotFound, Ranker
 from flashrank_lite.models import variants
 from flashrank_lite.models.sources import locate
 
 __all__ = ["hub"]  # the fixture
 
 NEEDED = {"tokenizer.json", "config.json", "onnx/model.onnx"}
-
-
-def rank(model: str, **arguments: Any) -> dict[str, Any]:
-    """Load a model, rank with it, and return what it says of itself."""
-    with Ranker(model, **arguments) as ranker:
-        assert len(ranker.rank(QUERY, PASSAGES)) == len(PASSAGES)
-        return ranker.info()
 
 
 # What is downloaded, and when
@@ -145,182 +128,6 @@ def test_a_ranker_goes_to_another_process_as_the_commit_and_without_its_token(
         assert TOKEN.encode() not in sent
         with pickle.loads(sent) as again:
             assert again.info() == made.info()
-
-
-# Repositories that cannot be used
-
-
-def test_a_repository_without_onnx_says_how_to_export_it(hub: LoopbackHub) -> None:
-    files = model_files()
-    del files["onnx/model.onnx"]
-    hub.add("org/name", files | {"model.safetensors": pad_to_lfs("weights")})
-    with pytest.raises(InvalidModel, match=r"`flashrank-lite export org/name OUT`"):
-        Ranker("org/name")
-    assert hub.bodies("org/name") == []
-
-
-def test_a_repository_without_a_fast_tokenizer_says_so(hub: LoopbackHub) -> None:
-    files = model_files()
-    del files["tokenizer.json"]
-    hub.add("org/name", files)
-    with pytest.raises(InvalidModel, match=r"no tokenizer\.json.*`flashrank-lite export org/name"):
-        Ranker("org/name")
-
-
-def test_a_missing_file_of_weights_is_said(hub: LoopbackHub) -> None:
-    files = external_data(model_files())
-    del files["onnx/model.onnx_data"]
-    hub.add("org/name", files)
-    with pytest.raises(InvalidModel, match="keeps its weights in another file that is missing"):
-        Ranker("org/name")
-
-
-def test_a_manifest_that_names_what_is_not_there_is_refused(hub: LoopbackHub) -> None:
-    files = with_manifest(model_files("model.onnx"), "model.onnx")
-    hub.add("org/name", {n: c for n, c in files.items() if n != "model.onnx"})
-    hub.add("org/other", {n: c for n, c in files.items() if n != "config.json"})
-    with pytest.raises(
-        InvalidModel, match=r"lacks the graphs that its reranker\.json names: model"
-    ):
-        Ranker("org/name")
-    with pytest.raises(InvalidModel, match=r"lacks config\.json, which its reranker\.json names"):
-        Ranker("org/other")
-
-
-def test_a_manifest_of_a_newer_format_is_refused(hub: LoopbackHub) -> None:
-    files = with_manifest(model_files("model.onnx"), "model.onnx", format=2)
-    hub.add("org/name", files)
-    with pytest.raises(InvalidModel, match=r"format 2.*upgrade flashrank-lite"):
-        Ranker("org/name")
-
-
-def test_a_manifest_with_a_wrong_size_is_refused(hub: LoopbackHub) -> None:
-    files = with_manifest(model_files("model.onnx"), "model.onnx")
-    hub.add("org/name", files | {"model.onnx": files["model.onnx"] + b" "})
-    with pytest.raises(ChecksumMismatch, match=r"reranker\.json says"):
-        Ranker("org/name")
-
-
-def test_a_manifest_with_a_wrong_sha256_is_refused(hub: LoopbackHub) -> None:
-    files = with_manifest(model_files("model.onnx"), "model.onnx")
-    other = files["config.json"].replace(b"64", b"46")
-    hub.add("org/name", files | {"config.json": other})
-    with pytest.raises(ChecksumMismatch, match=r"config\.json has sha256 .*contradicts itself"):
-        Ranker("org/name")
-
-
-def test_files_that_lie_outside_the_repository_are_passed_over(hub: LoopbackHub) -> None:
-    hub.add("org/name", model_files() | {"../../evil.onnx": b"x", "/evil.onnx": b"x"})
-    assert rank("org/name")["variant_reason"] == "the only graph there is"
-
-
-# What the Hub may answer
-
-
-def test_a_private_repository_takes_a_token(
-    hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    hub.add("org/name", model_files(), private=True)
-    with pytest.raises(AccessDenied, match=r"no such model, or it is private.*HF_TOKEN"):
-        Ranker("org/name")
-    with pytest.raises(AccessDenied, match=r"pass token= or set HF_TOKEN"):
-        Ranker("org/name", token="hf_wrong")
-    monkeypatch.setenv("HF_TOKEN", TOKEN)
-    assert rank("org/name")["repository"] == "org/name"
-
-
-def test_a_token_is_sent_when_it_is_passed(hub: LoopbackHub) -> None:
-    hub.add("org/name", model_files(), private=True)
-    assert rank("org/name", token=TOKEN)["repository"] == "org/name"
-
-
-def test_a_gated_repository_says_where_its_terms_are(hub: LoopbackHub) -> None:
-    hub.add("org/name", model_files(), gated=True)
-    with pytest.raises(AccessDenied, match=r"is gated: accept its terms at http://.*/org/name"):
-        Ranker("org/name")
-
-
-def test_a_repository_or_revision_that_is_not_there_is_said(hub: LoopbackHub) -> None:
-    hub.add("org/name", model_files())
-    with pytest.raises(ModelNotFound, match="no model 'org/gone'"):
-        Ranker("org/gone", token=TOKEN)
-    with pytest.raises(AccessDenied, match="no such model, or it is private"):
-        Ranker("org/gone")
-    with pytest.raises(ModelNotFound, match="org/name has no revision 'v9'"):
-        Ranker("org/name", revision="v9")
-
-
-@pytest.mark.parametrize(
-    ("path", "how", "kind", "says"),
-    [
-        ("/api/", {"status": 500}, DownloadFailed, "it answered 500.*try again"),
-        ("/api/", {"status": 503}, DownloadFailed, "it answered 503.*try again"),
-        ("/api/", {"status": 403}, AccessDenied, "answered 403.*token="),
-        (
-            "/api/",
-            {"status": 429, "headers": {"Retry-After": "7"}},
-            DownloadFailed,
-            "too many requests.*in 7 seconds.*token",
-        ),
-        ("/lfs/", {"status": 500, "method": "GET"}, DownloadFailed, "it answered 500"),
-        ("/lfs/", {"status": 404, "method": "GET"}, FlashRankLiteError, "tokenizer.json"),
-    ],
-)
-def test_what_the_hub_answers_is_explained_and_a_later_try_succeeds(
-    hub: LoopbackHub, path: str, how: dict[str, Any], kind: type[Exception], says: str
-) -> None:
-    hub.add("org/name", model_files())
-    hub.fail(path, **how)
-    with pytest.raises(kind, match=says):
-        Ranker("org/name")
-    hub.failures.clear()
-    assert rank("org/name")["source"] == "hub"
-
-
-def test_a_hub_that_is_slow_is_given_up(hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_ETAG_TIMEOUT", 1)
-    hub.add("org/name", model_files())
-    hub.fail("/api/", wait=8)
-    with pytest.raises(DownloadFailed, match=r"Timeout.*try again"):
-        Ranker("org/name")
-
-
-def test_a_hub_that_is_not_there_is_said(hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
-    with pytest.raises(DownloadFailed, match=r"could not be had from http://127\.0\.0\.1:9"):
-        Ranker("org/name")
-
-
-def test_a_file_that_is_cut_off_is_gone_on_with(
-    hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE", 100)  # bytes kept at once
-    hub.add("org/name", model_files())
-    hub.fail("tokenizer.json", method="GET", cut=300, times=1)
-    assert rank("org/name")["source"] == "hub"
-    assert [s for _, path, s in hub.log if "tokenizer.json" in path and s == 206] == [206]
-
-
-def test_a_file_that_is_cut_off_again_and_again_is_given_up_and_nothing_is_kept(
-    hub: LoopbackHub,
-) -> None:
-    hub.add("org/name", model_files())
-    hub.fail("tokenizer.json", method="GET", cut=0)
-    with pytest.raises(DownloadFailed, match=r"tokenizer\.json of org/name could not be had"):
-        Ranker("org/name")
-    hub.failures.clear()
-    assert rank("org/name")["source"] == "hub"
-
-
-def test_a_file_that_was_changed_on_the_way_is_refused(hub: LoopbackHub) -> None:
-    files = model_files()
-    hub.add("org/name", files)
-    changed = files["tokenizer.json"].replace(b"lives", b"livez")
-    hub.fail("tokenizer.json", method="GET", body=changed)
-    with pytest.raises(ChecksumMismatch, match="not the file that the Hub lists for org/name"):
-        Ranker("org/name")
-    hub.failures.clear()
-    assert rank("org/name")["source"] == "hub"
 
 
 # The cache

@@ -14,7 +14,7 @@ from export_support import require_export
 require_export()
 
 from flashrank_lite import Ranker  # noqa: E402
-from flashrank_lite.models.manifest import verify  # noqa: E402
+from flashrank_lite.models.verification import verify  # noqa: E402
 
 ROOT = Path(__file__).parent.parent
 

@@ -8,7 +8,7 @@ import pytest
 from toy_models import model_files, with_manifest
 
 from flashrank_lite import InvalidModel, Ranker
-from flashrank_lite.models.manifest import read_manifest
+from flashrank_lite.models.folder import read_manifest
 from flashrank_lite.models.variants import choose
 
 ALL = [f"onnx/model_{name}.onnx" for name in ("O1", "O2", "O3", "O4")]

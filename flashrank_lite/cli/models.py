@@ -78,7 +78,7 @@ def _info(arguments: argparse.Namespace) -> int:
     entry = catalog.find(arguments.name)
     repository = arguments.name if entry is None else entry.repository
     if _is_local(entry, arguments.name):
-        from flashrank_lite.models.manifest import read_manifest
+        from flashrank_lite.models.folder import read_manifest
         from flashrank_lite.models.sources import locate
 
         folder = locate(arguments.name, revision=arguments.revision).folder

@@ -14,7 +14,7 @@ from flashrank_lite.errors import InvalidModel
 from flashrank_lite.models import hub
 from flashrank_lite.models.checksums import facts_of
 from flashrank_lite.models.client import Client, Token, not_writable
-from flashrank_lite.models.manifest import is_inside
+from flashrank_lite.models.paths import is_inside
 from flashrank_lite.models.record import IN_FOLDER, Record, read_record
 
 logger = logging.getLogger(__name__)

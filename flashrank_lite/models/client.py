@@ -23,7 +23,7 @@ from flashrank_lite.errors import (
     InvalidModel,
     ModelNotFound,
 )
-from flashrank_lite.models.manifest import is_inside
+from flashrank_lite.models.paths import is_inside
 from flashrank_lite.models.record import Listed
 
 Token = str | bool | None

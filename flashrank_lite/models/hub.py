@@ -18,7 +18,8 @@ from flashrank_lite.errors import (
 )
 from flashrank_lite.models.checksums import Facts
 from flashrank_lite.models.client import Client, Token, not_writable
-from flashrank_lite.models.manifest import MANIFEST, parse_manifest
+from flashrank_lite.models.folder import parse_manifest
+from flashrank_lite.models.manifest import MANIFEST
 from flashrank_lite.models.needs import beside, plan, weights_of
 from flashrank_lite.models.record import MAIN, Listed, Record, Records, is_commit, vouch
 from flashrank_lite.models.variants import Choice

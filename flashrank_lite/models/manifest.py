@@ -1,4 +1,4 @@
-"""What a model folder says of itself: reranker.json, or Hugging Face files that stand in for it.
+"""What reranker.json says of a model: its format, and how it is read.
 
 Format 1 of reranker.json:
 
@@ -24,16 +24,15 @@ Format 1 of reranker.json:
 """
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path, PurePosixPath
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from flashrank_lite.cpu import instruction_sets
 from flashrank_lite.errors import InvalidModel
 from flashrank_lite.models import config as hf
-from flashrank_lite.models.checksums import Facts, check, check_size
-from flashrank_lite.models.variants import Option, Processor, choose, first_runnable
+from flashrank_lite.models.checksums import Facts
+from flashrank_lite.models.paths import is_inside
 from flashrank_lite.prompts import Template
 
 FORMAT = 1
@@ -101,143 +100,26 @@ class Manifest:
         return self.variants[self.chosen]
 
 
-def read_manifest(
-    folder: Path,
-    file: str | None = None,
-    *,
-    name: str | None = None,
-    processor: Processor = instruction_sets,
-) -> Manifest:
-    """Read reranker.json, or derive as much from Hugging Face files; check that the files exist.
-
-    Sizes are compared (it costs nothing), hashes are not: `verify` does that.
+def parse(data: Json, file: Path, config: Json, tokenizer_config: Json) -> Manifest:
+    """What reranker.json says; Hugging Face files add the limit of the length, and the padding.
 
     Args:
-        folder: the model folder.
-        file: the graph to run, as a path inside it; None for the best one for this processor.
-        name: of the model, where no manifest says it; None for the folder's.
-        processor: tells the processor's instruction sets, where there is a choice.
+        data: the content of reranker.json.
+        file: its path, for errors.
+        config, tokenizer_config: the files of this name, empty where there is none.
 
     Raises:
-        InvalidModel: a file is missing or malformed; the message says which, and what to do.
-        ChecksumMismatch: a file has another size than the manifest states.
+        InvalidModel: a key is missing, or a value is none that the format knows.
     """
-    manifest = parse_manifest(folder, name)
-    variants = manifest.variants
-    if file is not None:
-        manifest = _asked_for(manifest, folder, file)
-    elif variants:
-        there = [variant for variant in variants if (folder / variant.file).is_file()]
-        manifest = select(manifest, [v.file for v in there or variants], folder, processor)
-    else:
-        choice = choose(_graphs_in(folder), str(folder), processor)
-        manifest = _with_variant(manifest, choice.file, choice.reason)
-    chosen = manifest.variant
-    for listed, facts in {chosen.file: chosen.facts, **manifest.files}.items():
-        check_size(folder / listed, facts, MANIFEST)
-    if not (folder / TOKENIZER).is_file():
-        raise InvalidModel(
-            f"{folder} has no {TOKENIZER}: save the model's fast tokenizer there "
-            "(transformers' AutoTokenizer writes it with save_pretrained)"
-        )
-    return manifest
-
-
-def parse_manifest(folder: Path, name: str | None = None) -> Manifest:
-    """What the JSON files say, of graphs that may not be there; without reranker.json no variants.
-
-    Raises:
-        InvalidModel: a file is malformed, there is neither reranker.json nor config.json, or only
-            the latter and the model needs a prompt.
-    """
-    config = read_json(folder / "config.json")
-    tokenizer_config = read_json(folder / "tokenizer_config.json") or {}
-    stated = read_json(folder / MANIFEST)
-    if stated is not None:
-        return _Reader(folder / MANIFEST).manifest(stated, config or {}, tokenizer_config)
-    if config is not None:
-        return _derive(name or folder.name, config, tokenizer_config)
-    raise InvalidModel(
-        f"{folder} has neither {MANIFEST} nor config.json, so nothing says what kind of model "
-        "it holds: put one of them there"
-    )
-
-
-def select(
-    manifest: Manifest, there: Sequence[str], where: object, processor: Processor = instruction_sets
-) -> Manifest:
-    """Of the variants that are there, choose the first one that this processor can run.
-
-    Raises:
-        InvalidModel: it can run none of them.
-    """
-    options = [Option(v.file, v.requires, v.precision) for v in manifest.variants]
-    found = first_runnable([option for option in options if option.file in there], processor)
-    if found is None:
-        needed = "; ".join(f"{v.file} needs {' or '.join(v.requires)}" for v in manifest.variants)
-        raise InvalidModel(
-            f"{where} has no graph for this processor ({needed}): name one with file= to run it "
-            "all the same, or export the model with a variant for every processor"
-        )
-    chosen = [option.file for option in options].index(found.file)
-    absent = [option.file for option in options[:chosen] if option.file not in there]
-    note = f"; {', '.join(absent)}, preferred to it, is not there" if absent else ""
-    return replace(manifest, chosen=chosen, variant_reason=found.reason + note)
-
-
-def verify(folder: Path) -> list[str]:
-    """Compare the sha256 of every file that reranker.json lists, absent graphs left out.
-
-    Which of the graphs would be run, and whether this processor can, makes no difference.
-
-    Returns:
-        The names of the files that were compared: none if there is no reranker.json.
-
-    Raises:
-        ChecksumMismatch: a file is not the one that the manifest describes.
-        InvalidModel: a file is gone, or as `parse_manifest`.
-    """
-    manifest = parse_manifest(folder)
-    listed = {variant.file: variant.facts for variant in manifest.variants}
-    there = {name: facts for name, facts in listed.items() if (folder / name).is_file()}
-    compared = []
-    for name, facts in {**(there or listed), **manifest.files}.items():
-        check_size(folder / name, facts, MANIFEST)
-        if facts.sha256 is not None:
-            check(folder / name, facts, MANIFEST)
-            compared.append(name)
-    return compared
-
-
-def is_inside(name: str) -> bool:
-    """Whether a path that somebody else wrote stays in the folder it is relative to."""
-    path = PurePosixPath(name)
-    escapes = path.is_absolute() or ".." in path.parts or "\\" in name or ":" in name
-    return bool(path.parts) and not escapes
-
-
-def _asked_for(manifest: Manifest, folder: Path, file: str) -> Manifest:
-    if not is_inside(file) or not (folder / file).is_file():
-        graphs = ", ".join(sorted(_graphs_in(folder))) or "a file that is there"
-        raise InvalidModel(f"{folder} has no file {file!r}: pass as file= {graphs}")
-    return _with_variant(manifest, file, "asked for")
-
-
-def _graphs_in(folder: Path) -> list[str]:
-    there = (*folder.glob("*.onnx"), *folder.glob("onnx/*.onnx"))
-    return [path.relative_to(folder).as_posix() for path in there]
-
-
-def _with_variant(manifest: Manifest, file: str, reason: str) -> Manifest:
-    """Choose `file`, which the manifest need not list."""
-    listed = [variant.file for variant in manifest.variants]
-    if file in listed:
-        return replace(manifest, chosen=listed.index(file), variant_reason=reason)
-    variants = (*manifest.variants, Variant(file, hf.precision_of(file)))
-    return replace(manifest, variants=variants, chosen=len(listed), variant_reason=reason)
+    return _Reader(file).manifest(data, config, tokenizer_config)
 
 
 def read_json(file: Path) -> Json | None:
+    """The object in a JSON file, None if there is no such file.
+
+    Raises:
+        InvalidModel: it cannot be read, or holds something else.
+    """
     try:
         data = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -247,27 +129,6 @@ def read_json(file: Path) -> Json | None:
     if not isinstance(data, dict):
         raise InvalidModel(f"{file} must hold a JSON object, not a {type(data).__name__}")
     return data
-
-
-def _derive(name: str, config: Json, tokenizer_config: Json) -> Manifest:
-    if hf.wants_prompt(config):
-        raise InvalidModel(
-            f"{name} is a decoder ({config['model_type']}), and no {MANIFEST} states the prompt "
-            "that it was trained on, without which its scores mean nothing: export its checkpoint "
-            "with `flashrank-lite export MODEL OUT`, and load the folder OUT"
-        )
-    limit = hf.position_limit(config)
-    lengths = [length for length in (limit, hf.stated_length(tokenizer_config)) if length]
-    return Manifest(
-        name=name,
-        head=None,
-        relevant=hf.relevant_class(config),
-        activation=hf.activation(config),
-        max_length=min(lengths, default=DEFAULT_LENGTH),
-        length_limit=limit,
-        padding=hf.padding(config, tokenizer_config),
-        variants=(),
-    )
 
 
 class _Reader:

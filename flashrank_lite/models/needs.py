@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
 from flashrank_lite.errors import InvalidModel, ModelNotFound
-from flashrank_lite.models.manifest import MANIFEST, TOKENIZER, parse_manifest, select
+from flashrank_lite.models.folder import parse_manifest, select
+from flashrank_lite.models.manifest import MANIFEST, TOKENIZER
 from flashrank_lite.models.record import Listed, Record
 from flashrank_lite.models.variants import Choice, choose, graphs_among
 

@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
-from flashrank_lite.models import manifest
+from flashrank_lite.models.checksums import check
+from flashrank_lite.models.folder import parse_manifest
+from flashrank_lite.models.manifest import MANIFEST
 from flashrank_lite.models.record import IN_FOLDER, Record, read_record
 
 
@@ -10,6 +12,9 @@ def verify(
     folder: str | Path, repository: str | None = None, revision: str | None = None
 ) -> list[str]:
     """Compare the sha256 of all files that a manifest or the record of a download vouches for.
+
+    Graphs that a manifest lists and that are not there are left out. Which of them would be run,
+    and whether this processor can, makes no difference.
 
     Args:
         folder: the model folder.
@@ -23,7 +28,7 @@ def verify(
         InvalidModel: a file is gone, or the folder holds no model.
     """
     folder = Path(folder)
-    compared = set(manifest.verify(folder))
+    compared = set(_compare_with_manifest(folder))
     record = find_record(folder, repository, revision)
     if record is not None:
         compared |= set(record.verify(folder))
@@ -38,3 +43,15 @@ def find_record(folder: Path, repository: str | None, revision: str | None) -> R
     from flashrank_lite.models import hub
 
     return hub.recorded(repository, revision)
+
+
+def _compare_with_manifest(folder: Path) -> list[str]:
+    manifest = parse_manifest(folder)
+    listed = {variant.file: variant.facts for variant in manifest.variants}
+    there = {name: facts for name, facts in listed.items() if (folder / name).is_file()}
+    compared = []
+    for name, facts in {**(there or listed), **manifest.files}.items():
+        check(folder / name, facts, MANIFEST)
+        if facts.sha256 is not None:
+            compared.append(name)
+    return compared
