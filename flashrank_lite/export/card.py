@@ -50,7 +50,7 @@ def model_card(source: Source, variants: Sequence[Mapping[str, Any]], report: st
     facts += ["library_name: flashrank-lite", "pipeline_tag: text-ranking", "---"]
     origin = f" of {source.origin}" if source.origin else ""
     files = "\n".join(
-        f"| `{v['file']}` | {v['precision']} | {v['size'] / 1e6:.1f} MB |" for v in variants
+        f"| {', '.join(f'`{name}`' for name in (v['file'], *v.get('data', ())))} | {v['precision']} | {_bytes(v) / 1e6:.1f} MB |" for v in variants
     )
     return "\n".join(
         [
@@ -90,6 +90,10 @@ def model_card(source: Source, variants: Sequence[Mapping[str, Any]], report: st
 def is_foreign(card: Path) -> bool:
     """Whether there is a model card that the exporter did not write."""
     return card.is_file() and MARK not in card.read_text(encoding="utf-8", errors="replace")
+
+
+def _bytes(variant: Mapping[str, Any]) -> int:
+    return int(variant["size"]) + sum(data["size"] for data in variant.get("data", {}).values())
 
 
 def _metadata(card: Path) -> dict[str, Any]:

@@ -6,12 +6,11 @@ import json
 import logging
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
-
-import onnx
 
 from flashrank_lite.batching import batches
 from flashrank_lite.encoding import pad
@@ -24,6 +23,7 @@ from flashrank_lite.export.nodes import Feeds
 from flashrank_lite.export.source import Source
 from flashrank_lite.export.tables import quantise_tables
 from flashrank_lite.export.torch_graph import OPSET, check_opset, to_onnx
+from flashrank_lite.export.weights import data_file, save_graph
 from flashrank_lite.models.checksums import facts_of
 from flashrank_lite.models.manifest import FORMAT, MANIFEST, TOKENIZER
 from flashrank_lite.prompts import open_encoder
@@ -82,28 +82,24 @@ def export_folder(
     calibration, held_out = split_texts(texts)
     # int8 first: it is the one to run, and fp32 is there for those who ask
     precisions = [precision for precision in FILES if precision in precisions]
-    with tempfile.TemporaryDirectory() as scratch, ExitStack() as stack:
+    with tempfile.TemporaryDirectory() as scratch:
         finished = Path(scratch) / "finished"
         finished.mkdir()
-        files: dict[Precision, list[Path]] = {}
-        graph = to_onnx(source.module, Path(scratch), source.inputs, opset)
-        files["fp32"] = save_graph(graph, finished / FILES["fp32"])  # what int8 is measured by
-        if "int8" in precisions:
-            quantise_products(graph, _feeds(source, calibration[:CALIBRATION_LISTS]))
-            quantise_tables(graph, bits=table_bits)
-            files["int8"] = save_graph(graph, finished / FILES["int8"])
-        del graph
-        _describe(finished, source, files, {})
-        rankers = {
-            precision: stack.enter_context(
-                Ranker(finished, file=FILES[precision], activation="raw", max_length=length)
-            )
-            for precision in files
-        }
-        figures = _prove(source, rankers, held_out[:CHECKED_LISTS], evaluation or {})
-        wanted = {precision: files[precision] for precision in precisions}
-        _describe(finished, source, wanted, figures)
-        _replace(finished, out, [file for graph in wanted.values() for file in graph])
+        graphs: dict[Precision, list[Path]] = {}  # the files of each
+        model = to_onnx(source.module, Path(scratch), source.inputs, opset)
+        graphs["fp32"] = save_graph(model, finished / FILES["fp32"])
+        if "int8" in precisions:  # of the graph that was just written: there is no second copy
+            quantise_products(model, _feeds(source, calibration[:CALIBRATION_LISTS]))
+            quantise_tables(model, bits=table_bits)
+            graphs["int8"] = save_graph(model, finished / FILES["int8"])
+        del model
+        _describe(finished, source, graphs, {})
+        figures = _prove(source, finished, graphs, held_out[:CHECKED_LISTS], evaluation or {})
+        for precision in set(graphs) - set(precisions):  # fp32, which int8 was measured by
+            for file in graphs.pop(precision):
+                file.unlink()
+        _describe(finished, source, {p: graphs[p] for p in precisions}, figures)
+        _replace(finished, out)
     logger.info("%s\n%s", out, fidelity.table({p: figures[p] for p in precisions}))
     return {precision: figures[precision] for precision in precisions}
 
@@ -132,28 +128,42 @@ def split_texts(texts: fidelity.Texts) -> tuple[fidelity.Texts, fidelity.Texts]:
 
 def _prove(
     source: Source,
-    rankers: dict[Precision, Ranker],
+    folder: Path,
+    precisions: Iterable[Precision],
     texts: fidelity.Texts,
     evaluation: Mapping[str, Sequence[CandidateList]],
 ) -> Figures:
-    fp32 = rankers["fp32"]
-    exact = fidelity.against_torch(source, fp32, texts)
-    figures: Figures = {"fp32": {"fp32_vs_torch_max_abs_logit": exact}}
-    if "int8" in rankers:
-        compared = fidelity.against_fp32(fp32, rankers["int8"], texts)
-        figures["int8"] = {f"int8_vs_fp32_{name}": value for name, value in compared.items()}
-        figures["int8"] |= figures["fp32"]
-    for precision, ranker in rankers.items():
-        found = figures[precision]
-        found["alone_vs_batch_max_abs_score"] = fidelity.alone_against_batch(ranker, texts[:8])
-        for name, lists in evaluation.items():
-            found[f"ndcg@10_{name}"] = fidelity.quality(ranker, lists)
-    for name in evaluation if "int8" in rankers else ():
+    source = replace(source, max_length=fidelity.checked_length(source))
+    with ExitStack() as stack:
+        rankers = {p: stack.enter_context(_open(folder, p, source)) for p in precisions}
+        fp32 = rankers["fp32"]
+        exact = fidelity.against_torch(source, fp32, texts)
+        figures: Figures = {
+            "fp32": {
+                "fp32_vs_torch_max_abs_logit": exact,
+                "fp32_vs_torch_longest_tokens": source.max_length,
+            }
+        }
+        if "int8" in rankers:
+            compared = fidelity.against_fp32(fp32, rankers["int8"], texts)
+            figures["int8"] = {f"int8_vs_fp32_{name}": value for name, value in compared.items()}
+            figures["int8"] |= figures["fp32"]
+        for precision, ranker in rankers.items():
+            found = figures[precision]
+            found["alone_vs_batch_max_abs_score"] = fidelity.alone_against_batch(ranker, texts[:8])
+            for name, lists in evaluation.items():
+                found[f"ndcg@10_{name}"] = fidelity.quality(ranker, lists)
+    for name in evaluation if "int8" in figures else ():
         exact, rounded = (figures[p][f"ndcg@10_{name}"] for p in ("fp32", "int8"))
         figures["int8"][f"ndcg@10_{name}_fp32"] = exact
         if exact - rounded > NDCG_LOSS:
             logger.warning("%s: int8 loses %.4f nDCG@10 on %s", source.name, exact - rounded, name)
     return figures
+
+
+def _open(folder: Path, precision: Precision, source: Source) -> Ranker:
+    file, length = FILES[precision], source.max_length
+    return Ranker(folder, file=file, activation="raw", max_length=length)
 
 
 def _feeds(source: Source, texts: fidelity.Texts) -> Iterator[Feeds]:
@@ -165,10 +175,10 @@ def _feeds(source: Source, texts: fidelity.Texts) -> Iterator[Feeds]:
                 yield pad(pairs, source.padding, source.inputs, source.padding_side)
 
 
-def _write(
-    folder: Path, source: Source, graphs: dict[Precision, onnx.ModelProto], figures: Figures
+def _describe(
+    folder: Path, source: Source, graphs: Mapping[Precision, Sequence[Path]], figures: Figures
 ) -> None:
-    folder.mkdir(parents=True)
+    """Write what goes with the graphs; each is a list of its files, the graph itself first."""
     config = {key: value for key, value in source.config.items() if key not in UNTOLD}
     config["pad_token_id"] = source.padding
     (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
@@ -179,14 +189,14 @@ def _write(
         json.dumps(tokenizer, ensure_ascii=False, separators=(",", ":")), encoding="utf-8"
     )
     variants = []
-    for precision, graph in graphs.items():
-        path = folder / FILES[precision]
-        onnx.save(graph, str(path))
+    for precision, (file, *data) in graphs.items():
+        beside = {path.name: facts_of(path).to_dict() for path in data}
         variants.append(
             {
-                "file": path.name,
+                "file": file.name,
                 "precision": precision,
-                **facts_of(path).to_dict(),
+                **facts_of(file).to_dict(),
+                **({"data": beside} if beside else {}),
                 "batch_invariant": True,
                 "requires": [],  # 7-bit weights are right, if not fast, on every processor
                 "fidelity": figures.get(precision, {}),
@@ -220,11 +230,12 @@ def _replace(finished: Path, out: Path) -> None:
     """
     out.mkdir(parents=True, exist_ok=True)
     files = sorted(finished.iterdir(), key=lambda file: file.name == MANIFEST)
-    for name in set(FILES.values()) - {file.name for file in files}:
+    graphs = {path.name for name in FILES.values() for path in (Path(name), data_file(Path(name)))}
+    for name in graphs - {file.name for file in files}:
         (out / name).unlink(missing_ok=True)
     for file in files:
         if file.name == CARD and is_foreign(out / CARD):
             continue
         partial = out / f"{file.name}.partial"
-        shutil.copyfile(file, partial)
+        shutil.move(file, partial)
         partial.replace(out / file.name)

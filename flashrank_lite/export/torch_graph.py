@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from flashrank_lite.encoding import JOINED_INPUTS
 from flashrank_lite.errors import InvalidInput
-from flashrank_lite.export.weights import SMALLEST_OUTSIDE, data_file, open_graph
+from flashrank_lite.export.weights import SMALLEST_OUTSIDE, data_file, read_graph
 
 OPSET = 18  # the first with BitwiseAnd, for tables of 4 bits
 OPSETS = range(17, 21)  # from LayerNormalization on, to the last that the tracer writes
@@ -116,7 +116,7 @@ def _fuse(path: Path, fused: Path) -> onnx.ModelProto:
         providers=["CPUExecutionProvider"],
         disabled_optimizers=UNWANTED_FUSIONS,
     )
-    model = open_graph(fused)
+    model = read_graph(fused)
     for number, node in enumerate(model.graph.node):
         node.name = node.name or f"{node.op_type}_{number}"
     return model

@@ -30,7 +30,7 @@ def data_file(graph: Path) -> Path:
     return graph.with_name(graph.name + SUFFIX)
 
 
-def open_graph(file: Path) -> onnx.ModelProto:
+def read_graph(file: Path) -> onnx.ModelProto:
     """Read a graph that has its weights beside it.
 
     They are taken into the graph where one file can hold all, and stay where they are otherwise:
