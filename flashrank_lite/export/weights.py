@@ -1,4 +1,4 @@
-"""Where the weights of a graph are: in it, or, where one file cannot hold them, in a file beside it.
+"""Where the weights of a graph are: in it, or in a file beside it, where one cannot hold them.
 
 An ONNX file is one protobuf message, and those end at 2 GiB. The weights of a larger graph are
 "external data". While such a graph is worked on they stay on disk, named by absolute path, and are
@@ -104,7 +104,8 @@ def _size(model: onnx.ModelProto) -> int:
 
 
 def _bytes_of(tensor: onnx.TensorProto) -> int:
-    return prod(tensor.dims) * int(helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize)
+    count: int = prod(tensor.dims)
+    return count * int(helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize)
 
 
 def _outside(model: onnx.ModelProto) -> list[onnx.TensorProto]:
