@@ -80,6 +80,22 @@ def test_int8_scores_do_not_depend_on_neighbours(exported):
     np.testing.assert_allclose(together, alone, atol=1e-4)
 
 
+def test_a_large_model_is_compared_on_shorter_texts_and_its_manifest_says_so(
+    bert, exported, tmp_path, monkeypatch
+):
+    from flashrank_lite.export import fidelity
+
+    monkeypatch.setattr(fidelity, "CHECKED_WORK", 1.0)  # as if this one were large
+    monkeypatch.setattr(fidelity, "SHORTEST_CHECKED", 48)
+    export_folder(read_checkpoint(bert[1]), tmp_path, texts(), precisions=["fp32"])
+    compared = []
+    for folder in (exported[0], tmp_path):
+        stated = json.loads((folder / "reranker.json").read_text())
+        assert stated["max_length"] == 160  # what it takes is another matter
+        compared += [v["fidelity"]["fp32_vs_torch_longest_tokens"] for v in stated["variants"]]
+    assert compared == [160, 160, 48]
+
+
 class Changing(torch.nn.Module):
     """A cross-encoder that is another one once it has been traced."""
 

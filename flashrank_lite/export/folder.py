@@ -82,6 +82,7 @@ def export_folder(
     calibration, held_out = split_texts(texts)
     # int8 first: it is the one to run, and fp32 is there for those who ask
     precisions = [precision for precision in FILES if precision in precisions]
+    checked = replace(source, max_length=fidelity.checked_length(source))
     with tempfile.TemporaryDirectory() as scratch:
         finished = Path(scratch) / "finished"
         finished.mkdir()
@@ -89,12 +90,12 @@ def export_folder(
         model = to_onnx(source.module, Path(scratch), source.inputs, opset)
         graphs["fp32"] = save_graph(model, finished / FILES["fp32"])
         if "int8" in precisions:  # of the graph that was just written: there is no second copy
-            quantise_products(model, _feeds(source, calibration[:CALIBRATION_LISTS]))
+            quantise_products(model, _feeds(checked, calibration[:CALIBRATION_LISTS]))
             quantise_tables(model, bits=table_bits)
             graphs["int8"] = save_graph(model, finished / FILES["int8"])
         del model
         _describe(finished, source, graphs, {})
-        figures = _prove(source, finished, graphs, held_out[:CHECKED_LISTS], evaluation or {})
+        figures = _prove(checked, finished, graphs, held_out[:CHECKED_LISTS], evaluation or {})
         for precision in set(graphs) - set(precisions):  # fp32, which int8 was measured by
             for file in graphs.pop(precision):
                 file.unlink()
@@ -133,7 +134,6 @@ def _prove(
     texts: fidelity.Texts,
     evaluation: Mapping[str, Sequence[CandidateList]],
 ) -> Figures:
-    source = replace(source, max_length=fidelity.checked_length(source))
     with ExitStack() as stack:
         rankers = {p: stack.enter_context(_open(folder, p, source)) for p in precisions}
         fp32 = rankers["fp32"]
