@@ -82,12 +82,12 @@ def usable_cores(root: Path = Path("/")) -> Threads:
 
 def cgroup_quota(root: Path = Path("/")) -> float | None:
     """CPUs granted by the tightest cgroup above this process (v1 and v2), None when unlimited."""
-    quotas = [quota for group in _groups(root) for quota in _quotas(group)]
+    quotas = [quota for group in cgroups(root) for quota in _quotas(group)]
     return min(quotas, default=None)
 
 
-def _groups(root: Path) -> Iterator[Path]:
-    """Every folder that can hold our quota: our own group, then each one above it."""
+def cgroups(root: Path = Path("/"), controller: str = "cpu") -> Iterator[Path]:
+    """Every folder that can hold a limit of ours: our own group, then each one above it."""
     base = root / "sys/fs/cgroup"
     yield base  # v2 in a container: the file lies at the mount itself
     try:
@@ -99,8 +99,8 @@ def _groups(root: Path) -> Iterator[Path]:
         controllers, _, path = rest.partition(":")
         if controllers == "":
             mounts = [base, base / "unified"]
-        elif "cpu" in controllers.split(","):
-            mounts = [base / controllers, base / "cpu", base / "cpu,cpuacct"]
+        elif controller in controllers.split(","):
+            mounts = [base / controllers, base / controller, base / "cpu,cpuacct"]
         else:
             continue
         # ".." appears when the group lies outside our cgroup namespace: only the mount is ours

@@ -17,7 +17,7 @@ import numpy as np
 from flashrank_lite.encoding import QUERY_SHARE, Pair, PairEncoder, in_chunks
 from flashrank_lite.errors import InvalidInput, InvalidModel
 from flashrank_lite.passages import well_formed
-from flashrank_lite.tokens import Ids, Tokens
+from flashrank_lite.tokens import Ids, Pieces, Tokens
 
 _FIELD = re.compile(r"\{(query|passage|instruction)\}")
 
@@ -29,7 +29,8 @@ class Template:
     Attributes:
         segments: texts with the fields {query}, {passage} and {instruction}; each segment is
             tokenised by itself, without special tokens other than those written out in it.
-            {query} and {passage} stand in it once each, {passage} at the end of its segment.
+            {query} and {passage} stand in it once each. What follows {passage} in its segment is
+            tokenised with it, and stays where the passage is cut.
         instruction: what stands for {instruction}, unless the user says otherwise.
     """
 
@@ -45,11 +46,6 @@ class Template:
             )
         if fields.index("query") > fields.index("passage"):
             raise InvalidModel("a prompt template must have {query} before {passage}: swap them")
-        if not any(segment.endswith("{passage}") for segment in self.segments):
-            raise InvalidModel(
-                "in a prompt template {passage} must end its segment, so that truncating it cuts "
-                "nothing else: put what follows it into a segment of its own"
-            )
 
     @property
     def takes_instruction(self) -> bool:
@@ -144,9 +140,23 @@ class PromptEncoder:
             parts.append(fixed)
         room = self.max_length - sum(len(part) for part in parts if part is not None)
         last = next(segment for segment in self._template.segments if "{passage}" in segment)
-        body = self._tokens.pieces(self._fill(last, query, passage), room)  # takes what is left
+        body = self._body(last, query, passage, room)  # takes what is left
         ids = np.concatenate([body.ids if part is None else part for part in parts])
         return Pair(ids, np.zeros_like(ids), 0, cut or body.cut)
+
+    def _body(self, segment: str, query: str, passage: str, room: int) -> Pieces:
+        """The segment of the passage, of which the passage's end is cut until it fits."""
+        body = self._tokens.pieces(self._fill(segment, query, passage), room)
+        if not body.cut or segment.endswith("{passage}"):
+            return body
+        # Tokens may span the passage and what follows, so each try is tokenised as a whole.
+        fits = room
+        while True:
+            passage, _ = self._tokens.shorten(passage, fits)
+            ids = self._tokens.ids(self._fill(segment, query, passage))
+            if len(ids) <= room or not passage:
+                return Pieces(ids[:room], True)
+            fits = min(fits, len(self._tokens.ids(passage))) - (len(ids) - room)
 
     def _fill(self, segment: str, query: str, passage: str) -> str:
         """In one pass: what a text holds is never taken for a field."""

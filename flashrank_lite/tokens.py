@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tokenizers import Tokenizer
+from tokenizers import Encoding, Tokenizer
 
 from flashrank_lite.errors import InvalidModel
 from flashrank_lite.passages import well_formed
@@ -66,18 +66,8 @@ class Tokens:
 
     def pieces(self, text: str, room: int) -> Pieces:
         """The first `room` ids of a text."""
-        text = well_formed(text)
-        size = room * CHARACTERS_PER_TOKEN
-        while self._safe_cut and len(text) > 2 * size:
-            end = self._safe_cut.search(text, size)
-            if end is None:
-                break
-            ids = self.ids(text[: end.start()])
-            if len(ids) > room:
-                return Pieces(ids[:room], True)
-            size = max(size, end.start()) * 4
-        ids = self.ids(text)
-        return Pieces(ids[:room].copy(), len(ids) > room)
+        ids = self._start(well_formed(text), room).ids
+        return Pieces(np.array(ids[:room], np.int32), len(ids) > room)
 
     def ids(self, text: str) -> Ids:
         """All ids of a text."""
@@ -89,10 +79,23 @@ class Tokens:
     def shorten(self, text: str, room: int) -> tuple[str, bool]:
         """The text up to the end of its token number `room`, and whether there was more."""
         text = well_formed(text)
-        if len(self.pieces(text, room + 1).ids) <= room:
+        encoding = self._start(text, room)
+        if len(encoding.ids) <= room:
             return text, False
-        encoding = self.tokenizer.encode(text, add_special_tokens=False)
-        return text[: encoding.offsets[room - 1][1]], True
+        return text[: encoding.offsets[room - 1][1]] if room > 0 else "", True
+
+    def _start(self, text: str, room: int) -> Encoding:
+        """More than `room` tokens of a text, if it has them, by reading no more than it takes."""
+        size = room * CHARACTERS_PER_TOKEN
+        while self._safe_cut and len(text) > 2 * size:
+            end = self._safe_cut.search(text, size)
+            if end is None:
+                break
+            encoding = self.tokenizer.encode(text[: end.start()], add_special_tokens=False)
+            if len(encoding.ids) > room:
+                return encoding
+            size = max(size, end.start()) * 4
+        return self.tokenizer.encode(text, add_special_tokens=False)
 
 
 def _safe_cut(tokenizer: Tokenizer) -> re.Pattern[str] | None:

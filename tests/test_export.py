@@ -80,6 +80,22 @@ def test_int8_scores_do_not_depend_on_neighbours(exported):
     np.testing.assert_allclose(together, alone, atol=1e-4)
 
 
+def test_a_large_model_is_compared_on_shorter_texts_and_its_manifest_says_so(
+    bert, exported, tmp_path, monkeypatch
+):
+    from flashrank_lite.export import fidelity
+
+    monkeypatch.setattr(fidelity, "CHECKED_WORK", 1.0)  # as if this one were large
+    monkeypatch.setattr(fidelity, "SHORTEST_CHECKED", 48)
+    export_folder(read_checkpoint(bert[1]), tmp_path, texts(), precisions=["fp32"])
+    compared = []
+    for folder in (exported[0], tmp_path):
+        stated = json.loads((folder / "reranker.json").read_text())
+        assert stated["max_length"] == 160  # what it takes is another matter
+        compared += [v["fidelity"]["fp32_vs_torch_longest_tokens"] for v in stated["variants"]]
+    assert compared == [160, 160, 48]
+
+
 class Changing(torch.nn.Module):
     """A cross-encoder that is another one once it has been traced."""
 
@@ -195,12 +211,12 @@ def near(bias, ids):
 @pytest.mark.parametrize(
     ("extra", "fused"), [(lambda bias, ids: bias, 1), (near, 0), (lambda bias, ids: bias * 0, 0)]
 )
-def test_attention_with_another_mask_than_padding_is_left_alone(extra, fused):
+def test_attention_with_another_mask_than_padding_is_left_alone(tmp_path, extra, fused):
     from flashrank_lite.export.attention import find_attention
     from flashrank_lite.export.torch_graph import to_onnx
 
     inputs = ("input_ids", "attention_mask")
-    graph = to_onnx(Peeking(extra), inputs)
+    graph = to_onnx(Peeking(extra), tmp_path, inputs)
     feed = {name: np.ones((3, 9), np.int64) for name in inputs}
     found = find_attention(graph, [feed])
     assert len(found) == fused

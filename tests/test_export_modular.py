@@ -125,22 +125,24 @@ def test_a_classifier_saved_as_one_module_is_read_like_any_other(tmp_path):
         np.testing.assert_allclose(ranker.score(query, passages), expected, atol=1e-4)
 
 
-CHAT = (  # a special token after each text, as real ones have it: no word spans the two
+CLOSED = (  # a special token after each text: no word spans the two
     "{% for m in messages %}<|im_start|>{{ m['role'] }}: {{ m['content'] }}<|im_end|>\n"
     "{% endfor %}relevant?"
 )
+# no special token, and a word that goes on: tokenised apart it would be another one
+OPEN = "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}s. {% endfor %}relevant?"
 
 
-def test_yes_or_no_with_a_chat_template_is_asked_as_sentence_transformers_asks(tmp_path):
+@pytest.mark.parametrize("chat", [CLOSED, OPEN])
+def test_yes_or_no_with_a_chat_template_is_asked_as_sentence_transformers_asks(tmp_path, chat):
     families.qwen2(tmp_path / "qwen2")
     transformer = Transformer(str(tmp_path / "qwen2"), transformer_task="text-generation")
-    transformer.tokenizer.chat_template = CHAT
+    transformer.tokenizer.chat_template = chat
     transformer = reload_with_template(transformer, tmp_path / "chat")
     modules = [transformer, LogitScore(true_token_id=3, false_token_id=4)]
     theirs = CrossEncoder(modules=modules, device="cpu", activation_fn=torch.nn.Identity())
     theirs.save_pretrained(str(tmp_path / "saved"))
     source = read_checkpoint(tmp_path / "saved")
-    assert source.template.segments[-1] == "<|im_end|>\nrelevant?"
     export_folder(source, tmp_path / "out", questions(), precisions=["fp32"])
     query, passages = questions()[3]
     expected = theirs.predict([(query, passage) for passage in passages])

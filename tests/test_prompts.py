@@ -1,6 +1,7 @@
 """Prompt templates: the ids of the reference recipes, whatever is long or in the text."""
 
 import json
+import time
 
 import numpy as np
 import pytest
@@ -14,6 +15,8 @@ from flashrank_lite.encoding import pad
 from flashrank_lite.prompts import Template, open_encoder
 
 __all__ = ["tokenizer_file"]  # the fixture
+
+OPEN = Template(("Query: {query}\nDocument: {passage}s. Relevant?",))  # a word that goes on
 
 
 @pytest.mark.parametrize("length", [100, 140, 400])
@@ -51,6 +54,36 @@ def test_parts_are_tokenised_one_by_one_and_only_the_passage_is_cut(tokenizer_fi
         assert pair.ids.tolist() == head + body[:room] + tail
 
 
+@pytest.mark.parametrize("length", [50, 60, 70, 400])
+def test_text_behind_the_passage_is_tokenised_with_it_and_never_cut(tokenizer_file, length):
+    tokenizer = Tokenizer.from_file(str(tokenizer_file))
+    encoder = open_encoder(tokenizer_file, length, OPEN)
+    query = "comb jellies"
+    passages = [text for _, texts in questions() for text in texts] + ["", " ".join(PASSAGES)]
+    (chunk,) = encoder.chunks([(query, passage) for passage in passages])
+    apart = 0
+    for passage, pair in zip(passages, chunk, strict=True):
+        wholes = [  # of the passage's beginnings, the longest one that fits
+            ids(tokenizer, f"Query: {query}\nDocument: {passage[:end]}s. Relevant?")
+            for end in range(len(passage), -1, -1)
+        ]
+        whole = ids(tokenizer, f"Query: {query}\nDocument: {passage}s. Relevant?")
+        assert pair.truncated == (len(whole) > length)
+        assert pair.ids.tolist() in wholes
+        assert length - 3 <= len(pair.ids) <= length or not pair.truncated
+        cut_in_two = ids(tokenizer, f"Query: {query}\nDocument: {passage}")
+        apart += whole != cut_in_two + ids(tokenizer, "s. Relevant?")
+    assert apart > 5  # else this way could not be told from tokenising the two apart
+
+
+def test_a_megabyte_before_text_that_follows_is_cut_in_no_time(tokenizer_file):
+    encoder = open_encoder(tokenizer_file, 60, OPEN)
+    started = time.perf_counter()
+    ((pair,),) = encoder.chunks([("comb jellies", "an adult flea lives " * 200_000)])
+    assert pair.truncated
+    assert time.perf_counter() - started < 30  # 0.01 s; all of it tokenised takes several
+
+
 @pytest.mark.parametrize("template", [BODY, PARTS])
 def test_a_long_query_leaves_room_for_the_passage_and_keeps_the_prompt(tokenizer_file, template):
     tokenizer = Tokenizer.from_file(str(tokenizer_file))
@@ -79,7 +112,6 @@ def test_fields_in_a_text_are_text(tokenizer_file):
         (["{query}"], "once each"),
         (["{query} {passage}", "{passage}"], "once each"),
         (["{passage}", "{query}"], "before"),
-        (["{query} {passage} is it relevant?"], "end its segment"),
         ("{query} {passage}", "must be"),
         ([1], "must be"),
     ],

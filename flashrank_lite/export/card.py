@@ -50,7 +50,7 @@ def model_card(source: Source, variants: Sequence[Mapping[str, Any]], report: st
     facts += ["library_name: flashrank-lite", "pipeline_tag: text-ranking", "---"]
     origin = f" of {source.origin}" if source.origin else ""
     files = "\n".join(
-        f"| `{v['file']}` | {v['precision']} | {v['size'] / 1e6:.1f} MB |" for v in variants
+        f"| {_named(v)} | {v['precision']} | {_bytes(v) / 1e6:.1f} MB |" for v in variants
     )
     return "\n".join(
         [
@@ -90,6 +90,15 @@ def model_card(source: Source, variants: Sequence[Mapping[str, Any]], report: st
 def is_foreign(card: Path) -> bool:
     """Whether there is a model card that the exporter did not write."""
     return card.is_file() and MARK not in card.read_text(encoding="utf-8", errors="replace")
+
+
+def _named(variant: Mapping[str, Any]) -> str:
+    return ", ".join(f"`{name}`" for name in (variant["file"], *variant.get("data", ())))
+
+
+def _bytes(variant: Mapping[str, Any]) -> int:
+    beside: Mapping[str, Mapping[str, int]] = variant.get("data", {})
+    return int(variant["size"]) + sum(facts["size"] for facts in beside.values())
 
 
 def _metadata(card: Path) -> dict[str, Any]:

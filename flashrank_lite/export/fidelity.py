@@ -21,9 +21,21 @@ ALONE_TOLERANCE = 1e-4  # scores, a passage alone against the same passage in a 
 # (text in a language that it was not trained on).
 LEAST_SPREAD = 0.1
 LEAST_TAU = 0.8  # int8 against fp32; nano has 0.975 on lists of random passages
+# Tokens times parameters of the longest texts compared: 2,048 tokens in a model of 0.6 B. For 8,192
+# torch takes 4.3 GB for one matrix of its attention, and all lengths take an hour. Models of up to
+# 0.15 B are compared on 8,192.
+CHECKED_WORK = 1.25e12
+SHORTEST_CHECKED = 512  # tokens, of larger models
 BATCHES = (2, 3, 5)  # rows of the batches tried, beside single pairs
 
 Texts = Sequence[tuple[str, Sequence[str]]]  # (query, its candidates)
+
+
+def checked_length(source: Source) -> int:
+    """Tokens of the longest texts to calibrate on and to compare: all it takes, if it is small."""
+    parameters = sum(parameter.numel() for parameter in source.module.parameters())
+    room = max(SHORTEST_CHECKED, int(CHECKED_WORK / max(1, parameters)))
+    return min(source.max_length, room)
 
 
 def against_torch(source: Source, fp32: Ranker, texts: Texts) -> float:
@@ -113,7 +125,7 @@ def table(figures: Mapping[str, Mapping[str, float]]) -> str:
     rows = [" " * width + "".join(f"  {precision:>10}" for precision in figures)]
     for name in names:
         cells = (column.get(name) for column in figures.values())
-        shown = ("" if value is None else f"{value:.3g}" for value in cells)
+        shown = ("" if v is None else f"{v:.3g}" if v < 1000 else f"{v:.0f}" for v in cells)
         rows.append(f"{name:<{width}}" + "".join(f"  {cell:>10}" for cell in shown))
     return "\n".join(rows)
 

@@ -6,12 +6,11 @@ import json
 import logging
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
-
-import onnx
 
 from flashrank_lite.batching import batches
 from flashrank_lite.encoding import pad
@@ -25,6 +24,7 @@ from flashrank_lite.export.read_token import keep_read_token
 from flashrank_lite.export.source import Source
 from flashrank_lite.export.tables import quantise_tables
 from flashrank_lite.export.torch_graph import OPSET, check_opset, to_onnx
+from flashrank_lite.export.weights import data_file, save_graph
 from flashrank_lite.models.checksums import facts_of
 from flashrank_lite.models.manifest import FORMAT, MANIFEST, TOKENIZER
 from flashrank_lite.prompts import open_encoder
@@ -83,24 +83,26 @@ def export_folder(
     calibration, held_out = split_texts(texts)
     # int8 first: it is the one to run, and fp32 is there for those who ask
     precisions = [precision for precision in FILES if precision in precisions]
-    with tempfile.TemporaryDirectory() as scratch, ExitStack() as stack:
-        feeds = list(_feeds(source, calibration[:CALIBRATION_LISTS]))
-        graphs: dict[Precision, onnx.ModelProto] = {
-            "fp32": keep_read_token(to_onnx(source.module, source.inputs, opset), feeds)
-        }
-        if "int8" in precisions:
-            graphs["int8"] = onnx.ModelProto()
-            graphs["int8"].CopyFrom(graphs["fp32"])
-            quantise_products(graphs["int8"], feeds)
-            quantise_tables(graphs["int8"], bits=table_bits)
-        rankers: dict[Precision, Ranker] = {}
-        for precision, graph in graphs.items():
-            folder = Path(scratch) / precision
-            _write(folder, source, {precision: graph}, {})
-            rankers[precision] = stack.enter_context(Ranker(folder, activation="raw"))
-        figures = _prove(source, rankers, held_out[:CHECKED_LISTS], evaluation or {})
+    checked = replace(source, max_length=fidelity.checked_length(source))
+    with tempfile.TemporaryDirectory() as scratch:
         finished = Path(scratch) / "finished"
-        _write(finished, source, {p: graphs[p] for p in precisions}, figures)
+        finished.mkdir()
+        graphs: dict[Precision, list[Path]] = {}  # the files of each
+        feeds = list(_feeds(checked, calibration[:CALIBRATION_LISTS]))
+        model = to_onnx(source.module, Path(scratch), source.inputs, opset)
+        keep_read_token(model, feeds)
+        graphs["fp32"] = save_graph(model, finished / FILES["fp32"])
+        if "int8" in precisions:  # of the graph that was just written: there is no second copy
+            quantise_products(model, feeds)
+            quantise_tables(model, bits=table_bits)
+            graphs["int8"] = save_graph(model, finished / FILES["int8"])
+        del model
+        _describe(finished, source, graphs, {})
+        figures = _prove(checked, finished, graphs, held_out[:CHECKED_LISTS], evaluation or {})
+        for precision in set(graphs) - set(precisions):  # fp32, which int8 was measured by
+            for file in graphs.pop(precision):
+                file.unlink()
+        _describe(finished, source, {p: graphs[p] for p in precisions}, figures)
         _replace(finished, out)
     logger.info("%s\n%s", out, fidelity.table({p: figures[p] for p in precisions}))
     return {precision: figures[precision] for precision in precisions}
@@ -130,28 +132,41 @@ def split_texts(texts: fidelity.Texts) -> tuple[fidelity.Texts, fidelity.Texts]:
 
 def _prove(
     source: Source,
-    rankers: dict[Precision, Ranker],
+    folder: Path,
+    precisions: Iterable[Precision],
     texts: fidelity.Texts,
     evaluation: Mapping[str, Sequence[CandidateList]],
 ) -> Figures:
-    fp32 = rankers["fp32"]
-    exact = fidelity.against_torch(source, fp32, texts)
-    figures: Figures = {"fp32": {"fp32_vs_torch_max_abs_logit": exact}}
-    if "int8" in rankers:
-        compared = fidelity.against_fp32(fp32, rankers["int8"], texts)
-        figures["int8"] = {f"int8_vs_fp32_{name}": value for name, value in compared.items()}
-        figures["int8"] |= figures["fp32"]
-    for precision, ranker in rankers.items():
-        found = figures[precision]
-        found["alone_vs_batch_max_abs_score"] = fidelity.alone_against_batch(ranker, texts[:8])
-        for name, lists in evaluation.items():
-            found[f"ndcg@10_{name}"] = fidelity.quality(ranker, lists)
-    for name in evaluation if "int8" in rankers else ():
+    with ExitStack() as stack:
+        rankers = {p: stack.enter_context(_open(folder, p, source)) for p in precisions}
+        fp32 = rankers["fp32"]
+        exact = fidelity.against_torch(source, fp32, texts)
+        figures: Figures = {
+            "fp32": {
+                "fp32_vs_torch_max_abs_logit": exact,
+                "fp32_vs_torch_longest_tokens": source.max_length,
+            }
+        }
+        if "int8" in rankers:
+            compared = fidelity.against_fp32(fp32, rankers["int8"], texts)
+            figures["int8"] = {f"int8_vs_fp32_{name}": value for name, value in compared.items()}
+            figures["int8"] |= figures["fp32"]
+        for precision, ranker in rankers.items():
+            found = figures[precision]
+            found["alone_vs_batch_max_abs_score"] = fidelity.alone_against_batch(ranker, texts[:8])
+            for name, lists in evaluation.items():
+                found[f"ndcg@10_{name}"] = fidelity.quality(ranker, lists)
+    for name in evaluation if "int8" in figures else ():
         exact, rounded = (figures[p][f"ndcg@10_{name}"] for p in ("fp32", "int8"))
         figures["int8"][f"ndcg@10_{name}_fp32"] = exact
         if exact - rounded > NDCG_LOSS:
             logger.warning("%s: int8 loses %.4f nDCG@10 on %s", source.name, exact - rounded, name)
     return figures
+
+
+def _open(folder: Path, precision: Precision, source: Source) -> Ranker:
+    file, length = FILES[precision], source.max_length
+    return Ranker(folder, file=file, activation="raw", max_length=length)
 
 
 def _feeds(source: Source, texts: fidelity.Texts) -> Iterator[Feeds]:
@@ -163,10 +178,10 @@ def _feeds(source: Source, texts: fidelity.Texts) -> Iterator[Feeds]:
                 yield pad(pairs, source.padding, source.inputs, source.padding_side)
 
 
-def _write(
-    folder: Path, source: Source, graphs: dict[Precision, onnx.ModelProto], figures: Figures
+def _describe(
+    folder: Path, source: Source, graphs: Mapping[Precision, Sequence[Path]], figures: Figures
 ) -> None:
-    folder.mkdir(parents=True)
+    """Write what goes with the graphs; each is a list of its files, the graph itself first."""
     config = {key: value for key, value in source.config.items() if key not in UNTOLD}
     config["pad_token_id"] = source.padding
     (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
@@ -177,14 +192,14 @@ def _write(
         json.dumps(tokenizer, ensure_ascii=False, separators=(",", ":")), encoding="utf-8"
     )
     variants = []
-    for precision, graph in graphs.items():
-        path = folder / FILES[precision]
-        onnx.save(graph, str(path))
+    for precision, (file, *data) in graphs.items():
+        beside = {path.name: facts_of(path).to_dict() for path in data}
         variants.append(
             {
-                "file": path.name,
+                "file": file.name,
                 "precision": precision,
-                **facts_of(path).to_dict(),
+                **facts_of(file).to_dict(),
+                **({"data": beside} if beside else {}),
                 "batch_invariant": True,
                 "requires": [],  # 7-bit weights are right, if not fast, on every processor
                 "fidelity": figures.get(precision, {}),
@@ -218,11 +233,12 @@ def _replace(finished: Path, out: Path) -> None:
     """
     out.mkdir(parents=True, exist_ok=True)
     files = sorted(finished.iterdir(), key=lambda file: file.name == MANIFEST)
-    for name in set(FILES.values()) - {file.name for file in files}:
+    graphs = {path.name for name in FILES.values() for path in (Path(name), data_file(Path(name)))}
+    for name in graphs - {file.name for file in files}:
         (out / name).unlink(missing_ok=True)
     for file in files:
         if file.name == CARD and is_foreign(out / CARD):
             continue
         partial = out / f"{file.name}.partial"
-        shutil.copyfile(file, partial)
+        shutil.move(file, partial)
         partial.replace(out / file.name)

@@ -24,6 +24,7 @@ from flashrank_lite.errors import InvalidModel
 from flashrank_lite.export.attention import find_attention, fuse_attention
 from flashrank_lite.export.calibration import Product, Rounded, calibrate
 from flashrank_lite.export.nodes import Feeds, drop_unused
+from flashrank_lite.export.weights import value
 
 SMALLEST_SIDE = 64  # smaller matrices (a classifier's) stay fp32: they cost nothing and decide most
 
@@ -148,14 +149,14 @@ class _Writer:
         columns = matrix.stored.shape[1]
         added: NDArray[Any] = np.zeros(columns, np.float32)
         if bias:
-            added = numpy_helper.to_array(self._constants[bias]) / self._divided.get(name, 1)
+            added = value(self._constants[bias]) / self._divided.get(name, 1)
         self._add(f"{name}_s8", matrix.stored)
         self._add(f"{name}_scale", matrix.scale)
         self._add(f"{name}_zero", np.zeros(columns, np.int8))
         self._add(f"{name}_bias", (added + matrix.bias).astype(np.float32))
 
-    def _add(self, name: str, value: NDArray[Any]) -> None:
-        self._graph.initializer.append(numpy_helper.from_array(value, name))
+    def _add(self, name: str, constant: NDArray[Any]) -> None:
+        self._graph.initializer.append(numpy_helper.from_array(constant, name))
 
     def _first(self, name: str) -> bool:
         """Whether ``name`` is asked for the first time."""

@@ -21,12 +21,10 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from flashrank_lite.errors import InvalidModel, first_line
+from flashrank_lite.export.memory import check_room
 from flashrank_lite.export.source import Source
 from flashrank_lite.models.config import position_limit, stated_length
 from flashrank_lite.models.manifest import DEFAULT_LENGTH, TOKENIZER, read_json
-
-# One ONNX file is one protobuf message, and those end at 2 GiB; the rest is for the graph itself.
-LARGEST_WEIGHTS = (1 << 31) - (16 << 20)  # bytes
 
 Json = dict[str, Any]
 
@@ -125,10 +123,11 @@ def load_model(checkpoint: Checkpoint, kind: Any, what: str) -> Any:
         what: what is missing if the checkpoint lacks weights that ``kind`` needs.
 
     Raises:
-        InvalidModel: transformers cannot load it, weights are missing or they are too large.
+        InvalidModel: transformers cannot load it, weights are missing, or this machine has not the
+            memory or the disk for it.
     """
     folder = checkpoint.folder
-    _check_size_unloaded(checkpoint, kind)
+    _check_room_unloaded(checkpoint, kind)
     try:
         with _quietly():
             model, loading = kind.from_pretrained(
@@ -181,9 +180,9 @@ def as_source(
         more: other attributes of ``Source``, or other values for them.
 
     Raises:
-        InvalidModel: the weights are too large in fp32.
+        InvalidModel: this machine has not the memory or the disk for it.
     """
-    check_size(module, checkpoint.name)
+    check_room(sum(p.numel() for p in module.parameters()) * 4, checkpoint.name, loaded=True)
     padding = checkpoint.config.pad_token_id
     stated: dict[str, Any] = {
         "tokenizer": checkpoint.tokenizer,
@@ -196,17 +195,8 @@ def as_source(
     return Source(module=module.eval(), inputs=inputs, **{**stated, **more})
 
 
-def check_size(module: torch.nn.Module, name: str) -> None:
-    """Refuse what no single ONNX file can hold.
-
-    Raises:
-        InvalidModel: the weights are too large in fp32.
-    """
-    _refuse_above(sum(p.numel() for p in module.parameters()), name)
-
-
-def _check_size_unloaded(checkpoint: Checkpoint, kind: Any) -> None:
-    """The same of the configuration alone, before gigabytes are read.
+def _check_room_unloaded(checkpoint: Checkpoint, kind: Any) -> None:
+    """Weigh the model by its configuration alone, before gigabytes are read.
 
     A vocabulary head that is not the embeddings too does not count: of it a row or two stay.
     """
@@ -220,17 +210,7 @@ def _check_size_unloaded(checkpoint: Checkpoint, kind: Any) -> None:
         count = sum(p.numel() for p in model.parameters() if id(p) not in dropped)
     except Exception:  # not every model can be made without memory: it is weighed once loaded
         return
-    _refuse_above(count, checkpoint.name)
-
-
-def _refuse_above(parameters: int, name: str) -> None:
-    size = parameters * 4
-    if size > LARGEST_WEIGHTS:
-        raise InvalidModel(
-            f"{name} has {size / 1e9:.1f} GB of weights in fp32, and one ONNX file holds "
-            f"{LARGEST_WEIGHTS / 1e9:.1f} GB at most (about 0.5 B parameters): models of that size "
-            "cannot be exported yet"
-        )
+    check_room(count * 4, checkpoint.name)
 
 
 def _convert_tokenizer(folder: Path, into: Path, known: int) -> Path:

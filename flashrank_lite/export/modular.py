@@ -152,7 +152,9 @@ def _chat_template(checkpoint: Checkpoint) -> Template | None:
     if not passage or "\ue000query\ue001" not in head:
         raise _refused(checkpoint, "its chat template leaves out the query or the document")
     body = head.replace("\ue000query\ue001", "{query}") + "{passage}"
-    return Template((body, tail) if tail else (body,))
+    # One segment, as sentence-transformers tokenises it: a token may span the passage and what
+    # follows it, unless that begins with a special one.
+    return Template((body + tail,))
 
 
 def _activation(checkpoint: Checkpoint) -> Any:

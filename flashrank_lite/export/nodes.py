@@ -10,6 +10,8 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
+from flashrank_lite.export.weights import for_session
+
 Feeds = Mapping[str, NDArray[np.int64]]
 
 
@@ -28,9 +30,10 @@ def watch(
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(
-        watched.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
+    content, settings = for_session(watched)
+    for key, entry in settings.items():
+        options.add_session_config_entry(key, entry)
+    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     declared = {entry.name for entry in session.get_inputs()}
 
     def run(feed: Feeds) -> dict[str, NDArray[np.float32]]:
@@ -50,6 +53,6 @@ def drop_unused(graph: onnx.GraphProto) -> None:
             wanted.update(node.input)
     del graph.node[:]
     graph.node.extend(reversed(kept))
-    constants = [tensor for tensor in graph.initializer if tensor.name in wanted]
-    del graph.initializer[:]
-    graph.initializer.extend(constants)
+    for number in reversed(range(len(graph.initializer))):  # one by one: to extend is to copy
+        if graph.initializer[number].name not in wanted:
+            del graph.initializer[number]

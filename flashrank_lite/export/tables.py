@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from flashrank_lite.export.nodes import drop_unused
+from flashrank_lite.export.weights import value
 
 BLOCK = 64
 SMALLEST_ROWS = 128  # smaller tables are not worth it
@@ -79,7 +80,7 @@ def _is_table(node: onnx.NodeProto, table: onnx.TensorProto) -> bool:
 def _four_bits(
     graph: onnx.GraphProto, node: onnx.NodeProto, table: onnx.TensorProto
 ) -> list[onnx.NodeProto]:
-    codes, scales = four_bit_codes(numpy_helper.to_array(table))
+    codes, scales = four_bit_codes(value(table))
     stored = (codes + FOUR_BIT_ZERO).astype(np.uint8)
     half = stored.shape[1] // 2
     constants = {
@@ -111,7 +112,7 @@ def _four_bits(
 def _eight_bits(
     graph: onnx.GraphProto, node: onnx.NodeProto, table: onnx.TensorProto
 ) -> list[onnx.NodeProto]:
-    values = numpy_helper.to_array(table)
+    values = value(table)
     scale = np.maximum(np.abs(values).max(1, keepdims=True), 1e-8) / 127
     codes = np.rint(values / scale).astype(np.int8)
     constants = {f"{table.name}_s8": codes, f"{table.name}_scale": scale.astype(np.float32)}
@@ -128,8 +129,8 @@ def _add_constants(graph: onnx.GraphProto, constants: dict[str, NDArray[Any]]) -
     """Add what is not there yet: a table may be looked up twice."""
     known = {tensor.name for tensor in graph.initializer}
     graph.initializer.extend(
-        numpy_helper.from_array(value, name)
-        for name, value in constants.items()
+        numpy_helper.from_array(constant, name)
+        for name, constant in constants.items()
         if name not in known
     )
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from flashrank_lite.encoding import JOINED_INPUTS
 from flashrank_lite.errors import InvalidInput
+from flashrank_lite.export.weights import SMALLEST_OUTSIDE, data_file, read_graph
 
 OPSET = 18  # the first with BitwiseAnd, for tables of 4 bits
 OPSETS = range(17, 21)  # from LayerNormalization on, to the last that the tracer writes
@@ -33,13 +34,17 @@ def check_opset(opset: int) -> None:
 
 
 def to_onnx(
-    module: torch.nn.Module, inputs: tuple[str, ...] = JOINED_INPUTS, opset: int = OPSET
+    module: torch.nn.Module,
+    folder: Path,
+    inputs: tuple[str, ...] = JOINED_INPUTS,
+    opset: int = OPSET,
 ) -> onnx.ModelProto:
     """Trace ``module`` with any number of rows and tokens, then fuse.
 
     Args:
         module: takes the tensors ``inputs`` names, in that order, and returns logits
             of shape (n, classes).
+        folder: where the weights stay that one ONNX file cannot hold (``weights.py``).
         inputs: names of its inputs.
         opset: version of the ONNX operators, one of ``OPSETS``.
 
@@ -47,10 +52,10 @@ def to_onnx(
         An fp32 graph with the output ``logits``; onnxruntime's own fused operators in it.
     """
     example = {name: _example(name) for name in inputs}
-    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+    with tempfile.TemporaryDirectory(dir=folder) as traced, warnings.catch_warnings():
         # The TorchScript exporter emits the patterns that onnxruntime's fusions look for.
         warnings.simplefilter("ignore")
-        path = Path(folder) / "traced.onnx"
+        path = Path(traced) / "traced.onnx"  # and beyond 2 GB a file for each constant
         torch.onnx.export(
             module.eval(),
             tuple(example[name] for name in inputs),
@@ -64,7 +69,7 @@ def to_onnx(
             opset_version=opset,
             dynamo=False,
         )
-        return _fuse(path)
+        return _fuse(path, folder / "fused.onnx")
 
 
 def run_torch(
@@ -93,19 +98,25 @@ def _axes(name: str) -> dict[int, str]:
     return {0: "batch", 1: "sequence"}
 
 
-def _fuse(path: Path) -> onnx.ModelProto:
+def _fuse(path: Path, fused: Path) -> onnx.ModelProto:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
-    fused = path.with_name("fused.onnx")
     options.optimized_model_filepath = str(fused)
+    entries = {
+        "session.optimized_model_external_initializers_file_name": data_file(fused).name,
+        "session.optimized_model_external_initializers_min_size_in_bytes": str(SMALLEST_OUTSIDE),
+        "session.disable_prepacking": "1",  # it is never run: a second copy of the weights less
+    }
+    for key, entry in entries.items():
+        options.add_session_config_entry(key, entry)
     onnxruntime.InferenceSession(
         str(path),
         options,
         providers=["CPUExecutionProvider"],
         disabled_optimizers=UNWANTED_FUSIONS,
     )
-    model = onnx.load(str(fused))
+    model = read_graph(fused)
     for number, node in enumerate(model.graph.node):
         node.name = node.name or f"{node.op_type}_{number}"
     return model

@@ -55,8 +55,7 @@ def read_manifest(
     else:
         choice = choose(_graphs_in(folder), str(folder), processor)
         manifest = _with_variant(manifest, choice.file, choice.reason)
-    chosen = manifest.variant
-    for listed, facts in {chosen.file: chosen.facts, **manifest.files}.items():
+    for listed, facts in {**manifest.variant.files, **manifest.files}.items():
         check_size(folder / listed, facts, MANIFEST)
     if not (folder / TOKENIZER).is_file():
         raise InvalidModel(

@@ -211,8 +211,8 @@ def _check_against_manifest(folder: Path, got: Mapping[str, Facts]) -> None:
         ChecksumMismatch: a file is the one that lies on the Hub, but not the one that was meant.
     """
     manifest = parse_manifest(folder)
-    meant = {variant.file: variant.facts for variant in manifest.variants} | dict(manifest.files)
-    for name, facts in meant.items():
+    parts = (manifest.files, *(variant.files for variant in manifest.variants))
+    for name, facts in (item for part in parts for item in part.items()):
         found = got.get(name)
         if found and facts.sha256 and found.sha256 != facts.sha256.lower():
             raise ChecksumMismatch(

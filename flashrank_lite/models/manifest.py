@@ -11,6 +11,8 @@ Format 1 of reranker.json:
                  file: its path inside the folder; the rest is optional
                  precision: "fp32", "int8", ...
                  size, sha256: bytes, and hexadecimal
+                 data: {its path: {"size", "sha256"}} of the files beside it that hold its weights,
+                 where one file cannot
                  batch_invariant: whether a row's scores are independent of the rows beside it
                  requires: instruction sets, of which the processor must have one
                  fidelity: {figure: number}, what the exporter measured
@@ -48,6 +50,7 @@ T = TypeVar("T")
 class Variant:
     """One graph of a model.
 
+    `data` are the files beside it that hold its weights, none where it holds them itself;
     `batch_invariant` None means that nobody said; `requires` lists what the processor must have one
     of (`flashrank_lite.cpu.instruction_sets`), nothing for every processor.
     """
@@ -55,9 +58,15 @@ class Variant:
     file: str
     precision: str = "unknown"
     facts: Facts = field(default_factory=Facts)
+    data: Mapping[str, Facts] = field(default_factory=dict)
     batch_invariant: bool | None = None
     requires: tuple[str, ...] = ()
     fidelity: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def files(self) -> dict[str, Facts]:
+        """All files that it takes to run it."""
+        return {self.file: self.facts, **self.data}
 
 
 @dataclass(frozen=True)
@@ -152,10 +161,7 @@ class _Reader:
             length_limit=hf.position_limit(config) or max_length,
             padding=hf.padding(config, tokenizer_config),
             variants=self._variants(self._take(data, "variants", list)),
-            files={
-                self._name(name): self._facts(facts)
-                for name, facts in self._take(data, "files", dict).items()
-            },
+            files=self._files(self._take(data, "files", dict)),
             languages=tuple(str(language) for language in data.get("languages") or ()),
             license=data.get("license"),
             template=self._template(data),
@@ -178,6 +184,7 @@ class _Reader:
                 file=self._name(self._take(entry, "file", str)),
                 precision=str(entry.get("precision", "unknown")),
                 facts=self._facts(entry),
+                data=self._files(self._take({"data": {}, **entry}, "data", dict)),
                 batch_invariant=self._optional_bool(entry, "batch_invariant"),
                 requires=self._requires(entry),
                 fidelity=entry.get("fidelity") or {},
@@ -196,6 +203,9 @@ class _Reader:
         if value is not None and not isinstance(value, bool):
             raise self._wrong(f"has {value!r} for {key!r}: it must be true or false")
         return value
+
+    def _files(self, entries: Json) -> dict[str, Facts]:
+        return {self._name(name): self._facts(facts) for name, facts in entries.items()}
 
     def _facts(self, entry: Any) -> Facts:
         size = self._take(entry, "size", int) if "size" in entry else None

@@ -1,7 +1,7 @@
 """Which of a repository's files it takes to run one of its graphs."""
 
 import mmap
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 
 from flashrank_lite.errors import InvalidModel, ModelNotFound
@@ -35,12 +35,7 @@ def plan(record: Record, folder: Path, file: str | None) -> tuple[Choice, list[s
             named = ", ".join(variant.file for variant in manifest.variants)
             raise InvalidModel(f"{repository} lacks the graphs that its {MANIFEST} names: {named}")
         needed += [MANIFEST, *(name for name in manifest.files if name not in needed)]
-        missing = [name for name in manifest.files if name not in listing]
-        if missing:
-            raise InvalidModel(
-                f"{repository} lacks {', '.join(missing)}, which its {MANIFEST} names: tell its "
-                "owner, or pass the revision= of an earlier upload"
-            )
+        _check_listed(record, manifest.files)
     if file is not None:
         if file not in listing:
             graphs = ", ".join(graphs_among(listing)) or "no *.onnx file"
@@ -51,6 +46,9 @@ def plan(record: Record, folder: Path, file: str | None) -> tuple[Choice, list[s
         choice = Choice(chosen.variant.file, chosen.variant_reason)
     else:
         choice = choose(listing, repository)
+    if MANIFEST in listing:
+        for variant in manifest.variants:
+            _check_listed(record, variant.data if variant.file == choice.file else ())
     return choice, [*needed, choice.file]
 
 
@@ -69,3 +67,12 @@ def beside(graph: str, listing: Mapping[str, Listed]) -> list[str]:
     folder = PurePosixPath(graph).parent
     here = [name for name in listing if PurePosixPath(name).parent == folder]
     return [name for name in here if not name.endswith(_NO_WEIGHTS)]
+
+
+def _check_listed(record: Record, names: Iterable[str]) -> None:
+    missing = [name for name in names if name not in record.listing]
+    if missing:
+        raise InvalidModel(
+            f"{record.repository} lacks {', '.join(missing)}, which its {MANIFEST} names: tell its "
+            "owner, or pass the revision= of an earlier upload"
+        )

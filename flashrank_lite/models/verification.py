@@ -47,10 +47,14 @@ def find_record(folder: Path, repository: str | None, revision: str | None) -> R
 
 def _compare_with_manifest(folder: Path) -> list[str]:
     manifest = parse_manifest(folder)
-    listed = {variant.file: variant.facts for variant in manifest.variants}
-    there = {name: facts for name, facts in listed.items() if (folder / name).is_file()}
+    there = [variant for variant in manifest.variants if (folder / variant.file).is_file()]
+    listed = {
+        name: facts
+        for variant in there or manifest.variants
+        for name, facts in variant.files.items()
+    }
     compared = []
-    for name, facts in {**(there or listed), **manifest.files}.items():
+    for name, facts in {**listed, **manifest.files}.items():
         check(folder / name, facts, MANIFEST)
         if facts.sha256 is not None:
             compared.append(name)
