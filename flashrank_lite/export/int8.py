@@ -140,8 +140,14 @@ class _Writer:
         self._add(f"{name}_scale", np.array(scale.scale, np.float32))
         self._add(f"{name}_zero", np.array(scale.zero_point, np.uint8))
         inputs = [smooth, f"{name}_scale", f"{name}_zero"]
+        # of this domain because onnxruntime 1.23, the last for Python 3.10, has ONNX's own only up
+        # to operators of version 21, and Attention is of version 23
         self.nodes.append(
-            helper.make_node("QuantizeLinear", inputs, [f"{name}_u8"], name=f"{name}_quantise")
+            helper.make_node(
+                *("QuantizeLinear", inputs, [f"{name}_u8"]),
+                name=f"{name}_quantise",
+                domain="com.microsoft",
+            )
         )
 
     def _add_matrix(self, name: str, source: str, bias: str) -> None:
