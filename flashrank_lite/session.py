@@ -66,25 +66,30 @@ class Sessions:
         self._pid = os.getpid()
         self._closed = False
         self._asked = False
-        self._slots = threading.BoundedSemaphore(self.lanes)
+        self._count_anew()
         self.first = self._session(1 if self.lanes > 1 else threads)
         _alive.add(self)
 
     def run(self, output: str, feeds: Mapping[str, Any], *, wide: bool) -> Any:
-        """Run a batch on all threads if `wide`, else on one of the lanes.
+        """Run a batch on one of the lanes, or on all threads if `wide` and nothing else is running.
 
         Raises:
             RankerClosed: after `close`.
         """
         if self.lanes == 1:
             return self._session(self._threads).run([output], feeds)[0]
-        if wide and self._asked:
-            return self._session(self._threads).run([output], feeds)[0]
-        # a process that has but one question should not open two sessions for it
-        self._asked = self._asked or wide
-        session, slots = self._session(1), self._slots
-        with slots:  # more callers than threads would only get into each other's way
-            return session.run([output], feeds)[0]
+        with self._slots:  # more callers than threads would only get into each other's way
+            with self._counting:
+                self._running += 1
+                # a process that has but one question should not open two sessions for it
+                all_threads = wide and self._running == 1 and self._asked
+                self._asked = self._asked or wide
+            try:
+                session = self._session(self._threads if all_threads else 1)
+                return session.run([output], feeds)[0]
+            finally:
+                with self._counting:
+                    self._running -= 1
 
     def close(self) -> None:
         """Let go of the sessions; runs already under way finish. Closing twice is fine."""
@@ -102,8 +107,12 @@ class Sessions:
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(session))
         self._open = {}
         self.first = None
-        self._slots = threading.BoundedSemaphore(self.lanes)  # the parent's may have been taken
+        self._count_anew()  # the parent's locks may have been taken
         self._pid = os.getpid()
+
+    def _count_anew(self) -> None:
+        self._slots = threading.BoundedSemaphore(self.lanes)
+        self._counting, self._running = threading.Lock(), 0
 
     def _session(self, threads: int) -> Any:
         session = self._open.get(threads)
