@@ -31,7 +31,8 @@ _PERIOD = 100_000  # microseconds of a cgroup's quota
 def floor(bench: Bench, shape: str, rounds: int) -> list[Record]:
     """100 mixed passages beside the time of their matrix products, by onnxruntime's profile.
 
-    A profiled worker and a plain one take turns; products are summed over all rounds.
+    A profiled worker and a plain one take turns; products are summed over all rounds, and shared out
+    where batches run side by side.
     """
     records: list[Record] = []
     for engine in ENGINES:
@@ -58,8 +59,9 @@ def _floor(bench: Bench, engine: Engine, shape: str, rounds: int) -> Record:
             for _ in range(rounds):
                 profiled.ask("score")
                 times.append(plain.ask("score")["ms"])
-            spent = profiled.ask("profile")["operators_ms"]
-    each = {name: value / rounds for name, value in spent.items()}
+            profile = profiled.ask("profile")
+    shared = rounds * profile["at_once"]
+    each = {name: value / shared for name, value in profile["operators_ms"].items()}
     return {
         "ms": times,
         "products_ms": sum(v for n, v in each.items() if _is_product(n)),

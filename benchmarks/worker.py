@@ -202,7 +202,10 @@ def memory() -> dict[str, float]:
 
 
 def profile() -> dict[str, object]:
-    """Milliseconds per operator since loading, from onnxruntime's profile; ends it."""
+    """Milliseconds per operator since loading, from onnxruntime's profile; ends it.
+
+    Operators of batches that ran side by side are all in it; `at_once` says how many did.
+    """
     file = _now.ranker._model._graph._sessions.first.end_profiling()
     with open(file, encoding="utf-8") as handle:
         events = json.load(handle)
@@ -210,7 +213,8 @@ def profile() -> dict[str, object]:
     for event in events:
         if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
             spent[event["args"]["op_name"]] += event["dur"] / 1000
-    return {"operators_ms": dict(spent.most_common())}
+    at_once = _now.ranker.info()["batches_at_once"]
+    return {"operators_ms": dict(spent.most_common()), "at_once": at_once}
 
 
 def _profile_into(folder: str) -> None:
