@@ -31,8 +31,8 @@ _PERIOD = 100_000  # microseconds of a cgroup's quota
 def floor(bench: Bench, shape: str, rounds: int) -> list[Record]:
     """100 mixed passages beside the time of their matrix products, by onnxruntime's profile.
 
-    A profiled worker and a plain one take turns; products are summed over all rounds, and shared out
-    where batches run side by side.
+    A profiled worker and a plain one take turns; products are summed over all rounds, and divided
+    by the batches that run side by side.
     """
     records: list[Record] = []
     for engine in ENGINES:

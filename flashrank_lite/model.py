@@ -68,9 +68,8 @@ class Model:
         )
         head = Head(manifest.head, manifest.relevant)
         self._output, self._head = choose_output(self._graph.outputs, head)
-        # a manifest may say that a graph mixes rows, but not deny it of one that is seen to; of the
-        # bundled one we know (looking for it takes 4 ms in 11 MB)
-        dynamic = source.source != "bundled" and is_dynamic_int8(graph_file)
+        # a manifest may say that a graph mixes rows, but not deny it of one that is seen to
+        dynamic = is_dynamic_int8(graph_file)
         self._invariant = not dynamic and manifest.variant.batch_invariant is not False
         # without a mask padding would be read as text
         masked = any(name.endswith("attention_mask") for name in self._graph.inputs)
