@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flashrank_lite.encoding import JOINED_INPUTS, SEPARATE_INPUTS
-from flashrank_lite.errors import InvalidModel, RankerClosed, first_line
+from flashrank_lite.errors import FlashRankLiteError, InvalidModel, first_line
 from flashrank_lite.heads import Output
 from flashrank_lite.session import Providers, Sessions
 
@@ -50,14 +50,15 @@ class Graph:
 
         Raises:
             RankerClosed: after `close`.
-            InvalidModel: onnxruntime cannot run the graph on this batch.
+            ProviderUnavailable: the graph cannot be opened anew, as after a fork.
+            InvalidModel: nor on the CPU, or onnxruntime cannot run the graph on this batch.
         """
         wanted = {
             name: feeds[name].astype(dtype, copy=False) for name, dtype in self.inputs.items()
         }
         try:
             array: NDArray[Any] = self._sessions.run(output, wanted, wide=wide)
-        except RankerClosed:
+        except FlashRankLiteError:
             raise
         except Exception as error:
             shape = next(iter(wanted.values())).shape

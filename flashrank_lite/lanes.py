@@ -11,32 +11,48 @@ def side_by_side(work: Callable[[T], None], items: Iterable[T], lanes: int) -> N
     """Call `work` for every item, for up to `lanes` of them at the same time.
 
     Items are taken in their order, each by whoever is free: the longest first makes the shortest
-    whole. Starting a thread takes 0.05 ms; a pool that is kept would not survive a fork.
+    whole. Starting a thread takes 0.05 ms; a pool that is kept would not survive a fork. Where no
+    more threads can be had there are fewer lanes, the caller's own at the least.
 
     Raises:
-        The first error that `work` raised; no item is begun after it.
+        The first error that `work` raised, or an interrupt of the caller; no item is begun after
+        it.
     """
     rest = iter(items)
     taking = threading.Lock()
+    stop = threading.Event()
     failed: list[BaseException] = []
 
     def go_on() -> None:
-        while not failed:
-            with taking:
-                try:
-                    item = next(rest)
-                except StopIteration:
-                    return
-            try:
+        try:
+            while not stop.is_set():
+                with taking:
+                    try:
+                        item = next(rest)
+                    except StopIteration:
+                        return
                 work(item)
-            except BaseException as error:  # also an interrupt: the others must not go on
-                failed.append(error)
+        except BaseException as error:  # also an interrupt: the others must not go on
+            failed.append(error)
+            stop.set()
 
-    threads = [threading.Thread(target=go_on, daemon=True) for _ in range(lanes - 1)]
-    for thread in threads:
-        thread.start()
-    go_on()
-    for thread in threads:
-        thread.join()
+    threads: list[threading.Thread] = []
+    try:
+        for _ in range(lanes - 1):
+            thread = threading.Thread(target=go_on, daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:  # at a limit of the system, or while the interpreter ends
+                break
+            threads.append(thread)
+        go_on()
+        for thread in threads:
+            thread.join()
+    except BaseException as error:  # an interrupt while others are waited for
+        failed.append(error)
+        stop.set()
     if failed:
-        raise failed[0]
+        try:
+            raise failed[0]
+        finally:
+            failed.clear()  # its traceback holds this list, and all that was at work

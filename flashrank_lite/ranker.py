@@ -38,13 +38,14 @@ class Ranker:
         token: for private repositories on the Hub; None for HF_TOKEN or a saved login.
         max_length: tokens of a query and a passage together, special tokens included; None for
             what the model says. Shorter is faster, and truncates more.
-        threads: cores to keep busy; None for FLASHRANK_LITE_THREADS, or else those that affinity
-            and cgroup quota leave to this process.
+        threads: threads of a call, a batch on each or one on all; None for
+            FLASHRANK_LITE_THREADS, or else the cores that affinity and cgroup quota leave to this
+            process.
         activation: "sigmoid" for scores in [0, 1], "raw" for logits; None for what the model says.
         instruction: what a model that is asked in words is told to look for, as those of the
             Qwen3-Reranker family are; None for what the model says. Others take none.
-        batch_tokens: padded tokens that run at the same time, in a batch for each thread, which
-            sets peak memory; None for 512. A row longer than its share runs alone.
+        batch_tokens: padded tokens of the batches of a call that run at the same time, which sets
+            peak memory; None for 512.
         device: "cpu", "cuda" (that, or an error that says what is missing) or "auto" (CUDA where it
             works; `info()` says why not); None for what `providers` say.
         providers: onnxruntime execution providers, preferred first; None for the CPU.
@@ -238,9 +239,9 @@ class Ranker:
 
         `batch_invariant` says whether the graph's results are independent of the rows beside them.
         Where they are not (dynamic int8), each passage is run alone, so that scores still are.
-        `batches_at_once` are run side by side, a thread each; with 1 a batch has all threads.
-        `variant_reason` says why this graph; `repository` and `revision` (the commit) are None for
-        a model that is not from the Hub.
+        `batches_at_once` is how many may run side by side, each on one of the `threads`; 1 where a
+        batch has all of them. `variant_reason` says why this graph; `repository` and `revision`
+        (the commit) are None for a model that is not from the Hub.
         """
         return {
             **self._model.info(),

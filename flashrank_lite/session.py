@@ -9,6 +9,7 @@ model are too short to be shared out (MiniLM-L6 int8, 100 passages, 2 cores: 425
 
 import ctypes
 import logging
+import mmap
 import os
 import threading
 import weakref
@@ -66,6 +67,7 @@ class Sessions:
         self._pid = os.getpid()
         self._closed = False
         self._asked = False
+        self._seen: object = None  # the file that the sessions are of
         self._count_anew()
         self.first = self._session(1 if self.lanes > 1 else threads)
         _alive.add(self)
@@ -73,22 +75,24 @@ class Sessions:
     def run(self, output: str, feeds: Mapping[str, Any], *, wide: bool) -> Any:
         """Run a batch on one of the lanes, or on all threads if `wide` and nothing else is running.
 
+        What is in memory at the same time is so bounded, however many call.
+
         Raises:
             RankerClosed: after `close`.
+            InvalidModel, ProviderUnavailable: a session cannot be opened.
         """
         if self.lanes == 1:
             return self._session(self._threads).run([output], feeds)[0]
         with self._slots:  # more callers than threads would only get into each other's way
-            with self._counting:
+            counting = self._counting  # a fork replaces it
+            with counting:
                 self._running += 1
-                # a process that has but one question should not open two sessions for it
-                all_threads = wide and self._running == 1 and self._asked
-                self._asked = self._asked or wide
+                all_threads = wide and self._widens() and self._running == 1
             try:
                 session = self._session(self._threads if all_threads else 1)
                 return session.run([output], feeds)[0]
             finally:
-                with self._counting:
+                with counting:
                     self._running -= 1
 
     def close(self) -> None:
@@ -119,13 +123,35 @@ class Sessions:
         if session is not None and self._pid == os.getpid():
             return session
         with _opening:
-            if self._closed:
-                raise RankerClosed("this ranker is closed: make a new Ranker, or close it later")
             if self._pid != os.getpid():
                 self.forget()
-            if threads not in self._open:
-                self._open[threads] = self._start(threads)
-            return self._open[threads]
+            sessions = self._open  # `close` puts another one in its place
+            if self._closed:
+                raise RankerClosed("this ranker is closed: make a new Ranker, or close it later")
+            if not sessions:
+                self._seen = _identity(self._file)
+            if threads not in sessions:
+                sessions[threads] = self._start(threads)
+            return sessions[threads]
+
+    def _widens(self) -> bool:
+        """Whether there is a session on all threads, or one may be opened."""
+        # a process that has but one question should not open two for it
+        if not self._asked or 1 not in self._open:
+            self._asked = True
+            return False
+        if self._threads in self._open:
+            return True
+        if self._seen is not None and self._seen == _identity(self._file):
+            return True
+        if self._seen is not None:
+            self._seen = None  # so that it is said once
+            logger.warning(
+                "%s is no longer the file that was opened: single passages stay on one thread, "
+                "with the model as it was, until it is opened anew",
+                self._file,
+            )
+        return False
 
     def _start(self, threads: int) -> Any:
         options = onnxruntime.SessionOptions()
@@ -210,8 +236,26 @@ def resolve(providers: Providers | None) -> list[str | tuple[str, dict[str, Any]
 
 def _is_small(file: Path) -> bool:
     """Whether a graph, with the weights that it keeps beside it, may be held twice."""
-    parts = file.parent.glob(f"{file.name}*") if file.is_file() else ()
-    return sum(part.stat().st_size for part in parts) <= LARGEST_TWICE
+    try:
+        room = LARGEST_TWICE - file.stat().st_size
+        others = [path for path in file.parent.iterdir() if path.suffix != ".onnx"]
+        sizes = {path.name: path.stat().st_size for path in others if path.is_file()}
+    except OSError:  # opening it will say what is wrong
+        return True
+    if room < 0 or sum(sizes.values()) <= room:
+        return room >= 0
+    with file.open("rb") as handle, mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) as view:
+        named = [size for name, size in sizes.items() if view.find(name.encode()) >= 0]
+    return sum(named) <= room
+
+
+def _identity(file: Path) -> object:
+    """What changes when a file is written anew or replaced; None where there is none."""
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def _explain(file: Path, error: Exception) -> str:

@@ -2,9 +2,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flashrank_lite.batching import BATCH_TOKENS, batches
+from flashrank_lite.batching import BATCH_TOKENS, batches, is_even, lane_budget
 
 LENGTHS = st.lists(st.integers(1, 600), max_size=200)
+LANES = st.integers(1, 64)
 
 
 @given(LENGTHS, st.integers(1, 2000))
@@ -42,3 +43,48 @@ def test_padding_is_under_a_tenth_of_the_text_by_default(lengths: list[int]) -> 
     )
     assert padded < 1.1 * sum(lengths)
     assert len(lengths) * max(lengths) > 1.5 * sum(lengths)  # what one batch would cost
+
+
+@given(LENGTHS, st.integers(1, 20_000), LANES)
+def test_lanes_together_keep_to_the_budget_but_for_single_rows(
+    lengths: list[int], budget: int, lanes: int
+) -> None:
+    found = list(batches(lengths, lane_budget(lengths, budget, lanes)))
+    padded = [len(rows) * max(lengths[row] for row in rows) for rows in found if len(rows) > 1]
+    assert sum(sorted(padded)[-lanes:]) <= budget  # whichever of them run at the same time
+    assert sorted(row for rows in found for row in rows) == list(range(len(lengths)))
+
+
+@given(st.integers(1, 600), st.integers(1, 500), st.integers(1, 20_000), st.integers(2, 64))
+def test_every_lane_has_several_batches_where_there_are_rows_for_it(
+    length: int, rows: int, budget: int, lanes: int
+) -> None:
+    lengths = [length] * rows
+    found = list(batches(lengths, lane_budget(lengths, budget, lanes)))
+    assert len(found) >= min(rows, 4 * lanes)
+
+
+@given(LENGTHS, LANES)
+def test_a_budget_of_nothing_is_every_row_alone_on_any_lanes(
+    lengths: list[int], lanes: int
+) -> None:
+    assert lane_budget(lengths, 0, lanes) == 0
+    assert lane_budget([], 512, lanes) == 0
+
+
+@given(LENGTHS, st.integers(2, 64))
+def test_rows_are_even_unless_the_longest_outlasts_the_others(
+    lengths: list[int], lanes: int
+) -> None:
+    assert is_even([300] * lanes, lanes)
+    assert not is_even([300], lanes)
+    longest, others = max(lengths, default=1), sum(lengths)
+    assert is_even([*lengths, *[longest] * lanes], lanes)  # more of the same make it even
+    assert not is_even([*lengths, 2 * others * lanes + 600], lanes)  # one that dwarfs them does not
+
+
+def test_few_rows_on_many_lanes_are_one_batch_on_all_threads() -> None:
+    assert not is_even([100, 100, 100], 16)
+    assert is_even([100, 100, 100, 100], 16)
+    assert is_even([100, 40], 1)
+    assert is_even([], 4)

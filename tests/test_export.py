@@ -159,68 +159,15 @@ def test_int8_weights_cannot_saturate(exported):
     from onnx import TensorProto, numpy_helper
 
     model = onnx.load(str(exported[0] / "model_int8.onnx"))
-    products = [n for n in model.graph.node if n.op_type in ("MatMulIntegerToFloat", "QAttention")]
+    products = [n for n in model.graph.node if n.op_type == "MatMulIntegerToFloat"]
     weights = [
         numpy_helper.to_array(t)
         for t in model.graph.initializer
         if t.data_type == TensorProto.INT8 and t.name in {n.input[1] for n in products}
     ]
-    assert len(products) >= 2 * 4  # attention, its output, up and down, in each layer
+    assert len(products) >= 2 * 6  # query, key, value, its output, up and down, in each layer
     assert len(weights) == len(products)
     assert all(np.abs(w.astype(int)).max() <= 64 for w in weights)
-
-
-def test_attention_becomes_one_operator_with_the_mask_of_the_input(exported):
-    import onnx
-
-    graph = onnx.load(str(exported[0] / "model_int8.onnx")).graph
-    found = [n for n in graph.node if n.op_type == "QAttention"]
-    masks = {o for n in graph.node if n.input[0] == "attention_mask" for o in n.output}
-    assert len(found) == 2  # one in each layer
-    assert all(n.input[5] in masks for n in found)
-    assert not [n for n in graph.node if n.op_type == "Softmax"]
-
-
-class Peeking(torch.nn.Module):
-    """Self-attention of one head over embeddings, with ``extra`` added to the scores."""
-
-    def __init__(self, extra):
-        super().__init__()
-        torch.manual_seed(0)
-        self.table = torch.nn.Embedding(200, 64)
-        self.parts = torch.nn.ModuleList(torch.nn.Linear(64, 64) for _ in range(3))
-        self.extra = extra
-        self.out = torch.nn.Linear(64, 1)
-
-    def forward(self, ids, mask):
-        x = self.table(ids)
-        q, k, v = (p(x).view(x.shape[0], x.shape[1], 2, 32).transpose(1, 2) for p in self.parts)
-        bias = torch.where(mask.bool(), 0.0, -1e4)[:, None, None, :]
-        weights = torch.softmax(q @ k.transpose(-1, -2) + self.extra(bias, ids), -1)
-        mixed = (weights @ v).transpose(1, 2)
-        return self.out(mixed.reshape(x.shape[0], x.shape[1], 64)[:, 0])
-
-
-def near(bias, ids):
-    """A window: tokens look at their neighbours only."""
-    place = torch.arange(ids.shape[1])
-    apart = (place[:, None] - place[None, :]).abs() > 1
-    return bias + torch.where(apart, -1e4, 0.0)
-
-
-@pytest.mark.parametrize(
-    ("extra", "fused"), [(lambda bias, ids: bias, 1), (near, 0), (lambda bias, ids: bias * 0, 0)]
-)
-def test_attention_with_another_mask_than_padding_is_left_alone(tmp_path, extra, fused):
-    from flashrank_lite.export.attention import find_attention
-    from flashrank_lite.export.torch_graph import to_onnx
-
-    inputs = ("input_ids", "attention_mask")
-    graph = to_onnx(Peeking(extra), tmp_path, inputs)
-    feed = {name: np.ones((3, 9), np.int64) for name in inputs}
-    found = find_attention(graph, [feed])
-    assert len(found) == fused
-    assert all(f.heads == 2 and f.mask == "attention_mask" for f in found)
 
 
 @pytest.mark.parametrize("relevant", [0, 1])

@@ -160,12 +160,13 @@ def test_texts_and_labels_of_the_user_are_what_is_measured(checkpoint, tmp_path,
     assert any(line.startswith("ndcg@10_mine") for line in table)
     import onnx
 
-    (version,) = [
-        entry.version
-        for entry in onnx.load(str(tmp_path / "out" / "model.onnx")).opset_import
+    versions = {
+        name: entry.version
+        for name in ("model.onnx", "model_int8.onnx")
+        for entry in onnx.load(str(tmp_path / "out" / name)).opset_import
         if entry.domain == ""
-    ]
-    assert version == 17
+    }
+    assert versions == {"model.onnx": 17, "model_int8.onnx": 23}
 
 
 @pytest.mark.parametrize(

@@ -2,14 +2,27 @@
 
 import pickle
 import shutil
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from conftest import PASSAGES, QUERY, toy_graph
+from conftest import PASSAGES, QUERY, toy_graph, toy_tokenizer
 
 from flashrank_lite import InvalidModel, NonFiniteScores, Ranker
+
+onnx = pytest.importorskip("onnx")
+
+MIXED = [
+    *PASSAGES,
+    "",
+    " ".join(PASSAGES),
+    "flea " * 300,
+    *(f"{n} {p}" for n, p in enumerate(PASSAGES)),
+]
 
 
 def test_a_folder_with_hugging_face_files_alone_ranks(toy_folder: Callable[..., Path]) -> None:
@@ -100,3 +113,96 @@ def test_the_graph_that_was_chosen_is_the_one_that_is_unpickled_whatever_came_si
     assert Ranker(folder).info()["variant"] == "model_int8.onnx"
     with pickle.loads(sent) as again:
         assert again.info() == info
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path | None]:
+    """The bundled model, int8, and a toy in fp32."""
+    folder = tmp_path_factory.mktemp("toy")
+    table = np.random.default_rng(0).normal(size=(200, 64)).astype(np.float32)
+    column = np.random.default_rng(1).normal(size=(64, 1)).astype(np.float32)
+    steps: list[Any] = [
+        ("Gather", ["table", "input_ids"], ["states"], {}),
+        ("MatMul", ["states", "square"], ["mixed"], {}),
+        ("Cast", ["attention_mask"], ["mask"], {"to": onnx.TensorProto.FLOAT}),
+        ("Unsqueeze", ["mask", "end"], ["shown"], {}),
+        ("Mul", ["mixed", "shown"], ["left"], {}),
+        ("ReduceSum", ["left", "last"], ["pooled"], {"keepdims": 0}),
+        ("Tanh", ["pooled"], ["bent"], {}),
+        ("MatMul", ["bent", "column"], ["logits"], {}),
+    ]
+    square = np.random.default_rng(2).normal(size=(64, 64)).astype(np.float32) / 64
+    constants = {"table": table, "square": square, "column": column, "end": np.array([-1])}
+    onnx.save(toy_graph(steps, constants=constants), folder / "model.onnx")
+    toy_tokenizer().save(str(folder / "tokenizer.json"))
+    (folder / "config.json").write_text('{"model_type": "bert", "max_position_embeddings": 400}')
+    return {"bundled": None, "toy": folder}
+
+
+@pytest.mark.parametrize("model", ["bundled", "toy"])
+@pytest.mark.parametrize("threads", [1, 2, 3, 16])
+def test_scores_are_the_same_on_any_number_of_threads_and_in_any_batches(
+    folders: dict[str, Path | None], model: str, threads: int
+) -> None:
+    with Ranker(folders[model], threads=1, batch_tokens=1, activation="sigmoid") as ranker:
+        expected = ranker.score(QUERY, MIXED)
+    assert np.ptp(expected) > 0.01
+    for batch_tokens in (1, 40, 100, 512, 5000):
+        with Ranker(
+            folders[model], threads=threads, batch_tokens=batch_tokens, activation="sigmoid"
+        ) as ranker:
+            for _ in range(2):  # on the lanes
+                np.testing.assert_allclose(ranker.score(QUERY, MIXED), expected, atol=1e-6)
+            for number in (0, 0, 13, 14):  # on a lane, then on all threads
+                alone = ranker.score(QUERY, [MIXED[number]])
+                np.testing.assert_allclose(alone, expected[[number]], atol=1e-6)
+            uneven = ranker.score(QUERY, MIXED[13:16])  # fewer than there may be lanes
+            np.testing.assert_allclose(uneven, expected[13:16], atol=1e-6)
+
+
+def test_eight_callers_at_once_get_the_scores_of_one(folders: dict[str, Path | None]) -> None:
+    with Ranker(threads=3) as ranker:
+        lists = [MIXED[n:] if n % 2 else MIXED[n : n + 1] for n in range(8)]  # lanes, and all
+        expected = [ranker.score(QUERY, texts) for texts in lists]
+        start = threading.Barrier(8)
+
+        def work(n: int) -> list[Any]:
+            start.wait(30)
+            return [ranker.score(QUERY, lists[n]) for _ in range(4)]
+
+        with ThreadPoolExecutor(8) as pool:
+            for n, found in enumerate(pool.map(work, range(8))):
+                for scores in found:
+                    np.testing.assert_allclose(scores, expected[n], atol=1e-6)
+
+
+def test_info_says_how_many_batches_run_at_once() -> None:
+    for threads in (1, 3):
+        with Ranker(threads=threads) as ranker:
+            before = ranker.info()
+            for texts in (MIXED[:1], MIXED[:1], MIXED):
+                ranker.score(QUERY, texts)
+            assert (before["threads"], before["batches_at_once"]) == (threads, threads)
+            assert ranker.info() == before  # whatever was opened since
+    with Ranker(threads=3, providers=[("CPU", {})]) as ranker:
+        assert ranker.info()["batches_at_once"] == 1
+
+
+def test_batches_that_run_at_once_keep_to_the_budget_together(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with Ranker(threads=2, batch_tokens=400) as ranker:
+        graph, seen = ranker._model._graph, []
+        run = graph.run
+
+        def watched(feeds: Any, output: str, *, wide: bool) -> Any:
+            seen.append((feeds["passage_input_ids"].size, wide))
+            return run(feeds, output, wide=wide)
+
+        monkeypatch.setattr(graph, "run", watched)
+        ranker.score(QUERY, ["flea " * n for n in range(2, 30)])  # a lane each
+        assert len(seen) > 3
+        assert all(size <= 200 and not wide for size, wide in seen)
+        seen.clear()
+        ranker.score(QUERY, ["flea " * 200, "flea"])  # one of them is nearly all: on all threads
+        assert {wide for _, wide in seen} == {True}

@@ -213,9 +213,12 @@ import os, sys
 {first}
 from flashrank_lite import Ranker
 with Ranker() as ranker:
-    ranker.score("a", ["b"])
     info = ranker.info()
-    print(info["threads"], info["threads_source"], len(os.listdir("/proc/self/task")))
+    counts = []
+    for passages in ([], ["b"], ["b"]):
+        ranker.score("a", passages)
+        counts.append(len(os.listdir("/proc/self/task")))
+    print(info["threads"], info["threads_source"], *counts)
 """
 
 
@@ -226,13 +229,23 @@ def test_threads_follow_the_affinity_of_the_process(run_python: RunPython) -> No
     assert (count, source) == ("1", "affinity")
 
 
+LARGE = "from flashrank_lite import session; session.LARGEST_TWICE = 0"
+
+
 @linux
-def test_onnxruntime_starts_as_many_threads_as_asked_for(run_python: RunPython) -> None:
+@pytest.mark.parametrize(
+    ("first", "extra"),
+    [("", [0, 0, 4]), (LARGE, [4, 4, 4])],  # a large graph has no session of one thread
+    ids=["small graph", "large graph"],
+)
+def test_onnxruntime_starts_as_many_threads_as_asked_for_when_single_batches_come_again(
+    run_python: RunPython, first: str, extra: list[int]
+) -> None:
     counts = {}
     for threads in ("1", "5"):
-        said, source, running = run_python(
-            CORES.format(first=""), FLASHRANK_LITE_THREADS=threads, OPENBLAS_NUM_THREADS="1"
+        said, source, *running = run_python(
+            CORES.format(first=first), FLASHRANK_LITE_THREADS=threads, OPENBLAS_NUM_THREADS="1"
         ).split()
         assert (said, source) == (threads, "environment")
-        counts[threads] = int(running)
-    assert counts["5"] - counts["1"] == 4
+        counts[threads] = [int(count) for count in running]
+    assert [five - one for one, five in zip(counts["1"], counts["5"], strict=True)] == extra

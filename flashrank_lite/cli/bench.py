@@ -53,7 +53,9 @@ def add_to(commands: Any, run_checked: Any, positive: Any) -> None:
     parser.add_argument(
         "--threads", metavar="N", type=positive, help="default: the cores we may use"
     )
-    parser.add_argument("--batch-tokens", metavar="N", type=positive, help="tokens of one batch")
+    parser.add_argument(
+        "--batch-tokens", metavar="N", type=positive, help="tokens that run at once"
+    )
     parser.add_argument("--max-length", metavar="N", type=positive, help="tokens per pair at most")
     parser.add_argument(
         "--counts", metavar="N,N", type=_counts, default=COUNTS, help="passages (default: 1,10,100)"

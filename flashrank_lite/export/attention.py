@@ -8,7 +8,7 @@ single operators take 1.58 and onnxruntime's ``QAttention`` (less the products t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,7 +34,8 @@ class Attention:
         bias: name of what is added before the softmax, (n, 1 or heads, 1 or tokens, others).
         wide: whether ``bias`` has a row for each token.
         output: name of the mixed values, (n, tokens, hidden).
-        nodes: names of all nodes that it consists of.
+        nodes: names of all nodes that it consists of, the last of which gives ``output``.
+        split: name of the node among them that splits ``query``.
     """
 
     query: str
@@ -48,6 +49,10 @@ class Attention:
     output: str
     nodes: tuple[str, ...]
 
+    @property
+    def split(self) -> str:
+        return self.nodes[1]
+
 
 @dataclass(frozen=True)
 class _Shape:
@@ -60,6 +65,11 @@ class _Shape:
     output: str
     nodes: tuple[str, ...]
 
+    @property
+    def tensors(self) -> tuple[str, ...]:
+        """Those that a run has to show."""
+        return (*self.sides, self.bias, self.softmax, self.output)
+
 
 def find_attention(model: onnx.ModelProto, feeds: Sequence[Feeds]) -> list[Attention]:
     """Every attention in the graph, in order.
@@ -70,25 +80,23 @@ def find_attention(model: onnx.ModelProto, feeds: Sequence[Feeds]) -> list[Atten
     found = finder.shapes()
     if not found or not feeds:
         return []
-    names = sorted({name for shape in found for name in (shape.bias, shape.softmax)})
+    names = sorted({name for shape in found for name in shape.tensors})
     values = watch(model, names)(feeds[0])
-    out = []
-    for shape in found:
-        weights = values[shape.softmax].shape
-        bias = (1,) * 4 + values[shape.bias].shape
-        out.append(
-            Attention(
-                *shape.sides,
-                finder.weight(shape.sides[2]),
-                weights[1],
-                shape.scale,
-                shape.bias,
-                bias[-2] == weights[-2],
-                shape.output,
-                shape.nodes,
-            )
+    sizes = {name: value.shape for name, value in values.items()}
+    return [
+        Attention(
+            *shape.sides,
+            finder.weight(shape.sides[2]),
+            sizes[shape.softmax][1],
+            shape.scale,
+            shape.bias,
+            (1, *sizes[shape.bias])[-2] == sizes[shape.softmax][2],
+            shape.output,
+            shape.nodes,
         )
-    return out
+        for shape in found
+        if _is_plain(shape, sizes)
+    ]
 
 
 def fuse_attention(model: onnx.ModelProto, found: Sequence[Attention]) -> onnx.ModelProto:
@@ -115,25 +123,59 @@ def fuse_attention(model: onnx.ModelProto, found: Sequence[Attention]) -> onnx.M
         graph.initializer.append(numpy_helper.from_array(np.array([1]), "mask_one"))
         for entry in model.opset_import:
             if entry.domain == "":
+                if entry.version < 18:
+                    _renew(graph)
                 entry.version = max(entry.version, OPSET)
         drop_unused(graph)
     return model
 
 
+def _renew(graph: onnx.GraphProto) -> None:
+    """Write operators of version 17 as they are from 18 on: the axes of a reduction are an input,
+    and ``Split`` is told in how many equal parts."""
+    for node in graph.node:
+        if node.op_type == "Split" and len(node.input) == 1:
+            node.attribute.append(helper.make_attribute("num_outputs", len(node.output)))
+        for attribute in node.attribute:
+            if node.op_type.startswith("Reduce") and attribute.name == "axes":
+                axes = f"{node.name}_axes"
+                graph.initializer.append(numpy_helper.from_array(np.array(attribute.ints), axes))
+                node.input.append(axes)
+                node.attribute.remove(attribute)
+                break
+
+
+def _is_plain(shape: _Shape, sizes: Mapping[str, tuple[int, ...]]) -> bool:
+    """Whether the tensors are as the operator splits and joins them: no head serves several."""
+    query, key, value = (sizes[name] for name in shape.sides)
+    weights, bias = sizes[shape.softmax], sizes[shape.bias]
+    if len(weights) != 4 or not 0 < len(bias) <= 4 or not len(query) == len(key) == len(value) == 3:
+        return False
+    rows, _, tokens, others = weights
+    return (
+        query == (rows, tokens, key[2])
+        and key[:2] == value[:2] == (rows, others)
+        and sizes[shape.output] == (rows, tokens, value[2])
+        and bias[-1] == others  # the operator takes fewer for masked ones
+    )
+
+
 def _operator(found: Attention, masks: dict[tuple[str, str], str]) -> list[onnx.NodeProto]:
     nodes = []
-    mask = masks.get((found.bias, "" if found.wide else found.query))
-    if mask is None:
-        mask = f"{found.bias}_mask"
-        nodes.append(helper.make_node("Max", [found.bias, "mask_floor"], [mask], name=mask))
-        if not found.wide:  # the operator wants a row for each token
-            rows, shape, narrow = f"{mask}_rows", f"{mask}_shape", mask
-            mask = f"{mask}_{len(masks)}_wide"
+    if (found.bias, "") not in masks:
+        floored = masks[found.bias, ""] = f"{found.bias}_mask"
+        nodes.append(helper.make_node("Max", [found.bias, "mask_floor"], [floored], name=floored))
+    mask = masks[found.bias, ""]
+    if not found.wide:  # the operator wants a row for each token
+        wide = masks.get((found.bias, found.query), f"{mask}_{len(masks)}_wide")
+        if (found.bias, found.query) not in masks:
+            masks[found.bias, found.query] = wide
+            rows, shape = f"{wide}_rows", f"{wide}_shape"
             size = helper.make_node("Shape", [found.query], [rows], name=rows, start=1, end=2)
             ones = ["mask_one", "mask_one", rows, "mask_one"]
             joined = helper.make_node("Concat", ones, [shape], name=shape, axis=0)
-            nodes += [size, joined, helper.make_node("Expand", [narrow, shape], [mask], name=mask)]
-        masks[found.bias, "" if found.wide else found.query] = mask
+            nodes += [size, joined, helper.make_node("Expand", [mask, shape], [wide], name=wide)]
+        mask = wide
     nodes.append(
         helper.make_node(
             "Attention",
@@ -166,7 +208,7 @@ class _Finder:
         """The constant matrix whose product, with or without a bias, ``name`` is."""
         node = self._source(name, "Add", "MatMul")
         if node is not None and node.op_type == "Add":
-            inner = [n for n in node.input if n not in self._constants]
+            inner = [n for n in node.input if len(self._dims(n)) != 1]
             node = self._source(inner[0], "MatMul") if len(inner) == 1 else None
         fits = node is not None and node.input[1] in self._constants
         return node.input[1] if node is not None and fits else None
@@ -174,7 +216,8 @@ class _Finder:
     def _match(self, softmax: onnx.NodeProto) -> _Shape | None:
         add = self._source(softmax.input[0], "Add")
         mix = self._only_reader(softmax.output[0], "MatMul")
-        if add is None or mix is None:
+        axis = next((a.i for a in softmax.attribute if a.name == "axis"), -1)
+        if add is None or mix is None or axis not in (-1, 3):
             return None
         products = [self._source(name, "MatMul", "FusedMatMul") for name in add.input]
         product, bias = products[0] or products[1], add.input[1 if products[0] else 0]
@@ -211,6 +254,10 @@ class _Finder:
         if turn is None or split is None or _perm(turn) != perm:
             return None
         return split.input[0], (turn, split)
+
+    def _dims(self, name: str) -> Sequence[int]:
+        """The shape of a constant; of anything else none."""
+        return self._constants[name].dims if name in self._constants else ()
 
     def _source(self, name: str, *operators: str) -> onnx.NodeProto | None:
         """The node that gives ``name`` to one reader alone, if it is such an operator."""

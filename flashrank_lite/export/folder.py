@@ -62,7 +62,8 @@ def export_folder(
         precisions: graphs to write.
         table_bits: 8 or 4, for large embedding tables of the int8 graph.
         evaluation: labelled lists by name, for nDCG@10 of each graph.
-        opset: version of the ONNX operators.
+        opset: version of the ONNX operators that is traced, and that the fp32 graph takes; the
+            int8 one takes 23 where its attention is one operator.
 
     Returns:
         The fidelity figures of each precision, as they stand in the manifest.

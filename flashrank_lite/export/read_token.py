@@ -62,7 +62,7 @@ class _Region:
         constants: dict[str, onnx.TensorProto],
         attentions: Sequence[Attention],
     ) -> None:
-        readers: dict[str, set[str]] = {}
+        readers = {output.name: {""} for output in graph.output}
         for node in graph.node:
             for name in node.input:
                 readers.setdefault(name, set()).add(node.name)
@@ -126,7 +126,7 @@ def _narrow(
                 node.input[0] = take(node.input[0], "read_tokens")
             node.input[1] = "read_first"
         elif attention is not None:
-            if node.op_type == "Reshape" and node.input[0] == attention.query:
+            if node.name == attention.split:
                 if attention.query in region.edges:
                     node.input[0] = take(attention.query, "read_tokens")
                 node.input[1] = f"read_split_{attention.heads}"
