@@ -83,3 +83,14 @@ def test_products_that_share_a_source_or_a_matrix_are_rounded_together():
     ]
     groups = {frozenset(p.source for p in group) for group in _groups(plan)}
     assert groups == {frozenset({"a", "c"}), frozenset({"b"})}
+
+
+def test_a_matrix_is_not_fitted_to_a_few_texts(rows, weight):
+    divisors = smoothing([rows])
+    smooth, scaled = rows / divisors, weight * divisors[:, None]
+    few, unseen = smooth[:60], smooth[1000:]
+    scale = activation_scale(smooth, [scaled])
+    found = round_matrix(scaled, few, scale.rounded(few))
+    plain = round_matrix(scaled, few, few)  # nothing to fit: the activations are exact
+    exact, given = unseen @ scaled, scale.rounded(unseen)
+    assert damage(found, given, exact) < 1.1 * damage(plain, given, exact)

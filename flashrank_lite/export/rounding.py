@@ -36,6 +36,10 @@ SMOOTHING = 0.6  # exponent of a column's largest magnitude; 0.25 to 0.75 were t
 CLIPS = tuple(np.geomspace(1.0, 0.5, 12))
 # Of the mean diagonal, added to it: what text never excites stays as it is and is simply rounded.
 DAMPING = 0.01
+# Rows of activations for each row of the matrix, at the least, to fit it by: of fewer (a last layer
+# of which one token is read, the decoder of a T5) the fit knows those texts alone. monoT5 in small,
+# Kendall's tau: 0.65 to 0.78 with the fit, over 0.8 without.
+FITTED_ROWS = 4
 ROWS_TRIED = 512  # of the activations, to choose a clip by
 BLOCK = 64  # rows of a matrix rounded before the others are told of it
 
@@ -97,8 +101,10 @@ def round_matrix(weight: Floats, exact: Floats, rounded: Floats) -> Matrix:
     gram = (centred.T @ centred).astype(np.float64)
     damping = DAMPING * np.diag(gram).mean() + 1e-8
     gram[np.diag_indices_from(gram)] += damping
-    change = np.linalg.solve(gram, centred.T @ ((exact - rounded) @ weight)).astype(np.float32)
-    fitted = weight + change
+    fitted = weight
+    if len(rounded) >= FITTED_ROWS * len(weight):
+        error = centred.T @ ((exact - rounded) @ weight)
+        fitted = weight + np.linalg.solve(gram, error).astype(np.float32)
     scale = (np.abs(fitted).max(0).clip(1e-8) / WEIGHT_MAX).astype(np.float32)
     stored = _compensated(fitted / scale, gram)
     restored = stored * scale
