@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flashrank_lite.arguments import check_text, positive
-from flashrank_lite.batching import BATCH_TOKENS, batches, is_even, lane_budget
+from flashrank_lite.batching import BATCH_TOKENS, batches, lane_budget, suits_lanes
 from flashrank_lite.cpu import resolve_threads
 from flashrank_lite.device import open_graph
 from flashrank_lite.encoding import Pair, PairEncoder, pad
@@ -157,18 +157,18 @@ class Model:
         """Put the logit of each pair into its place."""
         lengths = [len(pair.ids) for pair in pairs]
         lanes, budget = self._graph.lanes, self._batch_tokens
-        even = lanes > 1 and is_even(lengths, lanes)
-        if even:
+        in_lanes = lanes > 1 and suits_lanes(lengths, lanes)
+        if in_lanes:
             budget = lane_budget(lengths, budget, lanes)
 
         def run(rows: list[int]) -> None:
             batch = [pairs[row] for row in rows]
             feeds = pad(batch, self._pad_id, self._graph.inputs, self.manifest.padding_side)
-            array = self._graph.run(feeds, self._output, wide=not even)
+            array = self._graph.run(feeds, self._output, wide=not in_lanes)
             logits[rows] = read_logits(array, len(rows), self._output, self._head)
 
         plan = list(batches(lengths, 0 if self._alone else budget))
-        side_by_side(run, plan, min(lanes, len(plan)) if even else 1)
+        side_by_side(run, plan, min(lanes, len(plan)) if in_lanes else 1)
 
     def _asking(self, instruction: str) -> PromptEncoder:
         check_text("instruction", instruction)

@@ -1,7 +1,7 @@
 """onnxruntime sessions of one graph: opened once, opened anew in a forked child.
 
 A small graph has two. One runs a batch on a single thread, so that several batches run side by
-side, a core each; the other runs a batch on all threads, and is opened when single batches come
+side, a core each; the other runs a long row on all threads, and is opened when such rows come
 again. Side by side is quicker by far where there are two batches or more: operators of a small
 model are too short to be shared out (MiniLM-L6 int8, 100 passages, 2 cores: 425 ms side by side,
 536 ms one after the other on both; fp32 985 and 1,130).

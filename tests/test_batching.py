@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flashrank_lite.batching import BATCH_TOKENS, batches, is_even, lane_budget
+from flashrank_lite.batching import BATCH_TOKENS, batches, lane_budget, suits_lanes
 
 LENGTHS = st.lists(st.integers(1, 600), max_size=200)
 LANES = st.integers(1, 64)
@@ -73,18 +73,24 @@ def test_a_budget_of_nothing_is_every_row_alone_on_any_lanes(
 
 
 @given(LENGTHS, st.integers(2, 64))
-def test_rows_are_even_unless_the_longest_outlasts_the_others(
+def test_rows_suit_lanes_unless_a_long_one_outlasts_the_others(
     lengths: list[int], lanes: int
 ) -> None:
-    assert is_even([300] * lanes, lanes)
-    assert not is_even([300], lanes)
+    assert suits_lanes([400] * lanes, lanes)
+    assert not suits_lanes([400], lanes)
     longest, others = max(lengths, default=1), sum(lengths)
-    assert is_even([*lengths, *[longest] * lanes], lanes)  # more of the same make it even
-    assert not is_even([*lengths, 2 * others * lanes + 600], lanes)  # one that dwarfs them does not
+    assert suits_lanes([*lengths, *[longest] * lanes], lanes)  # more of the same fill the lanes
+    dwarfing = 2 * others * lanes + 600
+    assert not suits_lanes([*lengths, dwarfing], lanes)
 
 
 def test_few_rows_on_many_lanes_are_one_batch_on_all_threads() -> None:
-    assert not is_even([100, 100, 100], 16)
-    assert is_even([100, 100, 100, 100], 16)
-    assert is_even([100, 40], 1)
-    assert is_even([], 4)
+    assert not suits_lanes([400, 400, 400], 16)
+    assert suits_lanes([400, 400, 400, 400], 16)
+    assert suits_lanes([400, 40], 1)
+    assert suits_lanes([], 4)
+
+
+def test_short_rows_never_wake_all_threads() -> None:
+    assert suits_lanes([300], 16)
+    assert suits_lanes([300, 20], 2)

@@ -204,5 +204,5 @@ def test_batches_that_run_at_once_keep_to_the_budget_together(
         assert len(seen) > 3
         assert all(size <= 200 and not wide for size, wide in seen)
         seen.clear()
-        ranker.score(QUERY, ["flea " * 200, "flea"])  # one of them is nearly all: on all threads
+        ranker.score(QUERY, ["flea " * 400, "flea"])  # one of them is nearly all: on all threads
         assert {wide for _, wide in seen} == {True}

@@ -215,7 +215,8 @@ from flashrank_lite import Ranker
 with Ranker() as ranker:
     info = ranker.info()
     counts = []
-    for passages in ([], ["b"], ["b"]):
+    long = "b " * 400
+    for passages in ([], [long], [long]):
         ranker.score("a", passages)
         counts.append(len(os.listdir("/proc/self/task")))
     print(info["threads"], info["threads_source"], *counts)
@@ -238,7 +239,7 @@ LARGE = "from flashrank_lite import session; session.LARGEST_TWICE = 0"
     [("", [0, 0, 4]), (LARGE, [4, 4, 4])],  # a large graph has no session of one thread
     ids=["small graph", "large graph"],
 )
-def test_onnxruntime_starts_as_many_threads_as_asked_for_when_single_batches_come_again(
+def test_onnxruntime_starts_as_many_threads_as_asked_for_when_long_passages_come_again(
     run_python: RunPython, first: str, extra: list[int]
 ) -> None:
     counts = {}

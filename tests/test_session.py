@@ -211,15 +211,16 @@ def test_a_file_that_changed_is_not_opened_beside_the_one_before(
     toy_folder: Callable[..., Path], caplog: pytest.LogCaptureFixture, change: str
 ) -> None:
     folder = toy_folder(toy_graph())
+    long = ["lives " * 400]  # else one thread does
     with Ranker(folder, threads=2, activation="raw") as ranker:
-        before = ranker.score("fleas", ["lives"])
+        before = ranker.score("fleas", long)
         if change == "replaced":
             toy_folder(toy_graph(constants={"thousand": np.array(10, np.float32)}))
         else:
             shutil.rmtree(folder)
         with caplog.at_level(logging.WARNING):
             for _ in range(3):
-                np.testing.assert_array_equal(ranker.score("fleas", ["lives"]), before)
+                np.testing.assert_array_equal(ranker.score("fleas", long), before)
     assert [record.message.split(": ")[0] for record in caplog.records] == [
         f"{folder / 'model.onnx'} is no longer the file that was opened"
     ]
@@ -231,7 +232,8 @@ import numpy as np
 from flashrank_lite import Ranker
 from flashrank_lite.session import Sessions
 
-passages = ["Fleas live for a hundred days.", "The wall is long.", "Butter melts."] * 3
+long = "Fleas live for a hundred days. " * 60
+passages = [long, "The wall is long.", "Butter melts."] + [long] * 3
 ranker = Ranker(threads=2, batch_tokens=20)
 query = "how long do fleas live"
 expected = ranker.score(query, passages)
