@@ -210,7 +210,7 @@ def test_a_run_that_fails_gives_its_place_back(file: Path) -> None:
 def test_a_file_that_changed_is_not_opened_beside_the_one_before(
     toy_folder: Callable[..., Path], caplog: pytest.LogCaptureFixture, change: str
 ) -> None:
-    folder = toy_folder(toy_graph())
+    folder = toy_folder(toy_graph(), {"max_position_embeddings": 512})
     long = ["lives " * 400]  # else one thread does
     with Ranker(folder, threads=2, activation="raw") as ranker:
         before = ranker.score("fleas", long)
