@@ -70,7 +70,8 @@ def _parts(content: Record, pictures: bool) -> Iterator[str]:
         )
     lists = {name: records for name, records in cells.items() if name.startswith("latency/")}
     for title, group in _grouped(lists).items():
-        yield from _section(f"How many times our time: {title}", _ratio_rows(group), _RATIO_NOTE)
+        note = _RATIO_NOTE + (_UNBOUND if ", 1 core" in title else "")
+        yield from _section(f"How many times our time: {title}", _ratio_rows(group), note)
     for name, records in lists.items():
         yield from _section(_title(name), _list_rows(name, records))
     yield from _section("Several callers at once", _together_rows(lists))
@@ -94,6 +95,11 @@ def _parts(content: Record, pictures: bool) -> Iterator[str]:
 
 _RATIO_NOTE = (
     "Median of the ratios of one round each, least and greatest in brackets. Above 1 we are faster."
+)
+_UNBOUND = (
+    " Where nothing says how many threads to use (flashrank, sentence-transformers on onnxruntime) "
+    "onnxruntime binds them to all cores of the machine, whatever the process may use: they had "
+    "two here, as their processor seconds show."
 )
 _COLD_NOTE = "Medians of new processes: from exec, then its parts. Page caches are warm."
 _FLOOR_NOTE = (

@@ -96,7 +96,7 @@ def _narrow(
     constants: dict[str, onnx.TensorProto],
 ) -> None:
     place = _constant_place(reading, constants) or 0
-    heads = {a.nodes[i]: a for a in region.attentions for i in range(len(a.nodes))}
+    inside = {name: a for a in region.attentions for name in a.nodes}
     values = {
         "read_start": np.array([place]),
         "read_end": np.array([place + 1 or np.iinfo(np.int64).max]),
@@ -120,8 +120,8 @@ def _narrow(
         return one
 
     for node in graph.node:
-        attention = heads.get(node.name)
-        if node is reading or node.name == reading.name:
+        attention = inside.get(node.name)
+        if node.name == reading.name:
             if node.input[0] in region.edges:
                 node.input[0] = take(node.input[0], "read_tokens")
             node.input[1] = "read_first"
