@@ -136,11 +136,14 @@ def test_an_interrupt_while_others_are_waited_for_stops_them() -> None:
                 break
         ended.set()
 
+    # a process that was started in the background ignores interrupts, and hands that down
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with pytest.raises(KeyboardInterrupt):
             side_by_side(work, Items(), 2)
     finally:
         interrupted.set()
+        signal.signal(signal.SIGINT, before)
     assert ended.wait(WAIT)
     time.sleep(0.05)
     assert begun == [0]
