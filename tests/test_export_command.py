@@ -128,7 +128,7 @@ def test_figures_are_of_text_that_int8_was_not_calibrated_on(
     monkeypatch.setattr(fidelity, "against_fp32", spy_against_fp32)
     texts = questions()[:lists]
     if lists == 1:
-        texts = [("only", texts[0][1])]
+        texts = [("only", [passage for _, found in questions() for passage in found])]
     export_folder(read_checkpoint(checkpoint), tmp_path / "out", texts)
     assert set(fitted) & set(measured) == shared
     assert sorted({*fitted, *measured}) == sorted(query for query, _ in texts)
