@@ -56,6 +56,16 @@ def questions() -> list[tuple[str, list[str]]]:
     return found
 
 
+def pooled() -> list[tuple[str, list[str]]]:
+    """The same queries, each with the passages of all.
+
+    Of nine passages the order that int8 keeps of a model with random weights is a matter of chance:
+    Kendall's tau was 0.80 to 0.94 in six runs.
+    """
+    passages = [passage for _, found in questions() for passage in found]
+    return [(query, passages) for query, _ in questions()]
+
+
 def lines() -> list[str]:
     """What tokenizers are trained on."""
     return [text for query, passages in questions() for text in (query, *passages)]

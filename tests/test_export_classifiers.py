@@ -5,7 +5,7 @@ import os
 
 import numpy as np
 import pytest
-from export_families import CLASSIFIERS, POSITIONS, questions
+from export_families import CLASSIFIERS, POSITIONS, pooled, questions
 from export_support import require_export
 
 from flashrank_lite import Ranker
@@ -25,7 +25,7 @@ def family(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp(request.param)
     model = CLASSIFIERS[request.param](folder)
     out = folder / "exported"
-    export_folder(read_checkpoint(folder), out, questions(), precisions=("fp32", "int8"))
+    export_folder(read_checkpoint(folder), out, pooled(), precisions=("fp32", "int8"))
     return model, folder, out
 
 

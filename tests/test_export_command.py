@@ -5,7 +5,7 @@ import shutil
 
 import export_families as families
 import pytest
-from export_families import questions
+from export_families import pooled, questions
 from export_support import require_export
 from hub_support import TOKEN, hub
 
@@ -126,9 +126,9 @@ def test_figures_are_of_text_that_int8_was_not_calibrated_on(
 
     monkeypatch.setattr(folder, "_feeds", spy_feeds)
     monkeypatch.setattr(fidelity, "against_fp32", spy_against_fp32)
-    texts = questions()[:lists]
+    texts = pooled()[:lists]
     if lists == 1:
-        texts = [("only", [passage for _, found in questions() for passage in found])]
+        texts = [("only", pooled()[0][1])]
     export_folder(read_checkpoint(checkpoint), tmp_path / "out", texts)
     assert set(fitted) & set(measured) == shared
     assert sorted({*fitted, *measured}) == sorted(query for query, _ in texts)

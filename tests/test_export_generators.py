@@ -5,7 +5,7 @@ import json
 import export_families as families
 import numpy as np
 import pytest
-from export_families import questions
+from export_families import pooled, questions
 from export_support import require_export
 
 from flashrank_lite import InvalidModel, Ranker
@@ -90,7 +90,7 @@ def case(request, tmp_path_factory):
         recipe = read_recipe(template_file(folder))
     source = read_checkpoint(folder, recipe=recipe)
     export_folder(source, folder / "fp32", questions(), precisions=["fp32"])
-    export_folder(source, folder / "int8", questions(), precisions=["int8"])
+    export_folder(source, folder / "int8", pooled(), precisions=["int8"])
     return request.param, model, folder
 
 

@@ -6,7 +6,7 @@ import os
 import export_families as families
 import numpy as np
 import pytest
-from export_families import questions
+from export_families import pooled, questions
 from export_support import require_export
 
 from flashrank_lite import InvalidModel, Ranker
@@ -62,7 +62,7 @@ def test_heads_score_as_sentence_transformers_does(tmp_path, pooling, heads):
     saved = save(tmp_path, pooling, *heads(), score_head())
     source = read_checkpoint(saved)
     assert (source.max_length, source.activation) == (120, "sigmoid")
-    export_folder(source, tmp_path / "out", questions(), precisions=("fp32", "int8"))
+    export_folder(source, tmp_path / "out", pooled(), precisions=("fp32", "int8"))
     theirs = CrossEncoder(str(saved), device="cpu")
     with Ranker(tmp_path / "out") as int8, fp32_alone(tmp_path / "out") as fp32:
         for query, passages in questions()[:2]:
@@ -117,7 +117,7 @@ def test_a_classifier_saved_as_one_module_is_read_like_any_other(tmp_path):
     model.save_pretrained(str(tmp_path / "saved"))
     query, passages = questions()[0]
     source = read_checkpoint(tmp_path / "saved")
-    export_folder(source, tmp_path / "out", questions())
+    export_folder(source, tmp_path / "out", pooled())
     # Left alone it reads two tokens more than RoBERTa's position table holds.
     model = CrossEncoder(str(tmp_path / "saved"), device="cpu", max_length=source.max_length)
     expected = model.predict([(query, passage) for passage in passages])

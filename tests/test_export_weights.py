@@ -7,7 +7,7 @@ import shutil
 import export_families as families
 import numpy as np
 import pytest
-from export_families import questions
+from export_families import pooled, questions
 from export_support import require_export
 from hub_support import TOKEN, hub
 
@@ -40,10 +40,10 @@ def exported(request, tmp_path_factory):
         checkpoint = folder / request.param
     else:
         checkpoint = folder / "checkpoint"
-    figures = export_folder(read_checkpoint(checkpoint), folder / "one", questions())
+    figures = export_folder(read_checkpoint(checkpoint), folder / "one", pooled())
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(weights, "LARGEST_FILE", LIMIT)
-        again = export_folder(read_checkpoint(checkpoint), folder / "two", questions())
+        again = export_folder(read_checkpoint(checkpoint), folder / "two", pooled())
     assert again == figures
     return folder
 
@@ -80,13 +80,13 @@ def test_weights_that_fit_one_file_stay_in_it(exported, tmp_path, monkeypatch):
     sizes = [(exported / "one" / name).stat().st_size for name in GRAPHS]
     monkeypatch.setattr(weights, "LARGEST_FILE", sum(sizes) // 2)
     checkpoint = next(path.parent for path in exported.glob("*/model.safetensors"))
-    export_folder(read_checkpoint(checkpoint), tmp_path / "out", questions())
+    export_folder(read_checkpoint(checkpoint), tmp_path / "out", pooled())
     assert {f.name for f in (tmp_path / "out").glob("*.onnx*")} == {*GRAPHS, "model.onnx_data"}
     monkeypatch.undo()
     with Ranker(tmp_path / "out") as ranker, Ranker(exported / "one") as whole:
         query, passages = questions()[1]
         assert ranker.score(query, passages).tolist() == whole.score(query, passages).tolist()
-    export_folder(read_checkpoint(checkpoint), tmp_path / "out", questions(), precisions=["int8"])
+    export_folder(read_checkpoint(checkpoint), tmp_path / "out", pooled(), precisions=["int8"])
     assert {f.name for f in (tmp_path / "out").glob("*.onnx*")} == {"model_int8.onnx"}
 
 
