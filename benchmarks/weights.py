@@ -26,7 +26,8 @@ from transformers import AutoModelForSequenceClassification, BertConfig
 from benchmarks import engines
 from benchmarks.texts import example_query, passages
 from benchmarks.worker import FLASHRANK_NAME
-from flashrank_lite.encoding import PairEncoder, pad
+from flashrank_lite.encoding.collate import pad
+from flashrank_lite.encoding.pairs import PairEncoder
 from flashrank_lite.errors import InvalidModel
 from flashrank_lite.export import export_folder, read_checkpoint
 from flashrank_lite.models.manifest import MANIFEST

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from flashrank_lite.errors import (
         AccessDenied,
         CacheNotWritable,
+        CallCancelled,
         ChecksumMismatch,
         DownloadFailed,
         FlashRankLiteError,
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
         ProviderUnavailable,
         RankerClosed,
     )
-    from flashrank_lite.passages import RankedPassage
+    from flashrank_lite.hits import RankedPassage
     from flashrank_lite.ranker import Ranker
 
 # Since 1.29 onnxruntime's builds collect telemetry from their import on (onnxruntime#27379): a
@@ -39,6 +40,7 @@ __version__ = "0.1.0"
 __all__ = [
     "AccessDenied",
     "CacheNotWritable",
+    "CallCancelled",
     "ChecksumMismatch",
     "DownloadFailed",
     "FlashRankLiteError",
@@ -54,7 +56,7 @@ __all__ = [
     "__version__",
 ]
 
-_HOMES = {"Ranker": "ranker", "RankedPassage": "passages"}
+_HOMES = {"Ranker": "ranker", "RankedPassage": "hits"}
 
 
 def __getattr__(name: str) -> object:

@@ -48,6 +48,10 @@ class RankerClosed(FlashRankLiteError):
     """The ranker was used after `close()`."""
 
 
+class CallCancelled(FlashRankLiteError):
+    """A call was cancelled, or the interpreter is ending: not all passages were scored."""
+
+
 class MissingExtra(FlashRankLiteError, ImportError):
     """An optional part of the package was asked for whose dependencies are not installed."""
 

@@ -3,7 +3,7 @@
 import pytest
 from export_families import byte_level
 
-from flashrank_lite.prompts import Template
+from flashrank_lite.encoding.template import Template
 
 BODY = Template(
     (

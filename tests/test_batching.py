@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flashrank_lite.batching import BATCH_TOKENS, batches, lane_budget, suits_lanes
+from flashrank_lite.runtime.plan import BATCH_TOKENS, batches, lane_budget, suits_lanes
 
 LENGTHS = st.lists(st.integers(1, 600), max_size=200)
 LANES = st.integers(1, 64)

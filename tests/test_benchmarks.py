@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from flashrank_lite import Ranker
-from flashrank_lite.encoding import PairEncoder
+from flashrank_lite.encoding.pairs import PairEncoder
 from flashrank_lite.models.sources import bundled_folder
 
 ROOT = Path(__file__).parents[1]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from flashrank_lite.cli.rendering import Screen, write_facts, write_json, write_table
 from flashrank_lite.cli.width import columns, cut, printable
-from flashrank_lite.passages import RankedPassage
+from flashrank_lite.hits import RankedPassage
 
 
 def screen(width=80, colour=False, unicode=True, encoding="utf-8"):

@@ -4,11 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from flashrank_lite import InvalidInput, cpu
-from flashrank_lite.cpu import (
+from flashrank_lite import InvalidInput
+from flashrank_lite.runtime import cpu_features
+from flashrank_lite.runtime.cpu_features import instruction_sets
+from flashrank_lite.runtime.threads import (
     Threads,
     cgroup_quota,
-    instruction_sets,
     resolve_threads,
     usable_cores,
 )
@@ -174,7 +175,7 @@ def test_instruction_sets_are_asked_of_the_operating_system(
     monkeypatch: pytest.MonkeyPatch, platform: str, asked: str, has: set[object], found: set[str]
 ) -> None:
     monkeypatch.setattr(sys, "platform", platform)
-    monkeypatch.setattr(cpu, asked, lambda name: name in has)
+    monkeypatch.setattr(cpu_features, asked, lambda name: name in has)
     assert instruction_sets() == found
 
 

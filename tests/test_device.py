@@ -12,8 +12,8 @@ import pytest
 from conftest import PASSAGES, QUERY
 
 from flashrank_lite import InvalidInput, InvalidModel, ProviderUnavailable, Ranker
-from flashrank_lite.device import products_on_cpu
-from flashrank_lite.graph import Graph
+from flashrank_lite.runtime.providers import products_on_cpu
+from flashrank_lite.runtime.graph import Graph
 from flashrank_lite.models.sources import bundled_folder
 
 no_cuda = pytest.mark.skipif(

@@ -24,7 +24,8 @@ from tokenizers import (
 )
 
 from flashrank_lite import InvalidInput, InvalidModel
-from flashrank_lite.encoding import SEPARATE_INPUTS, PairEncoder, pad
+from flashrank_lite.encoding.collate import SEPARATE_INPUTS, pad
+from flashrank_lite.encoding.pairs import PairEncoder
 from flashrank_lite.models.sources import bundled_folder
 
 BUNDLED = bundled_folder() / "tokenizer.json"

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flashrank_lite import InvalidModel, NonFiniteScores
-from flashrank_lite.heads import Head, Output, activate, choose_output, read_logits
+from flashrank_lite.logits import Head, Output, activate, choose_output, read_logits
 
 FINITE = st.floats(-(2.0**100), 2.0**100, width=32)
 

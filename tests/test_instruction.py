@@ -12,7 +12,8 @@ from tokenizers import Tokenizer
 
 from flashrank_lite import InvalidInput, Ranker
 from flashrank_lite.cli import main
-from flashrank_lite.prompts import Template, open_encoder
+from flashrank_lite.encoding.prompts import open_encoder
+from flashrank_lite.encoding.template import Template
 
 __all__ = ["tokenizer_file"]  # the fixture
 

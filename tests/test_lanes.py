@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from flashrank_lite.lanes import side_by_side
+from flashrank_lite.runtime.workers import side_by_side
 
 WAIT = 20.0  # seconds, for what should come at once
 
@@ -177,7 +177,7 @@ def test_work_may_itself_go_side_by_side() -> None:
 
 FORK = """
 import os, sys, threading
-from flashrank_lite.lanes import side_by_side
+from flashrank_lite.runtime.workers import side_by_side
 
 def both_at_once():
     everyone = threading.Barrier(2)

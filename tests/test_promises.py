@@ -230,7 +230,7 @@ def test_threads_follow_the_affinity_of_the_process(run_python: RunPython) -> No
     assert (count, source) == ("1", "affinity")
 
 
-LARGE = "from flashrank_lite import session; session.LARGEST_TWICE = 0"
+LARGE = "from flashrank_lite.runtime import sessions; sessions.LARGEST_TWICE = 0"
 
 
 @linux

@@ -11,8 +11,9 @@ from prompt_support import BODY, PARTS, ids, manifest, tokenizer_file
 from tokenizers import Tokenizer
 
 from flashrank_lite import InvalidInput, InvalidModel, Ranker
-from flashrank_lite.encoding import pad
-from flashrank_lite.prompts import Template, open_encoder
+from flashrank_lite.encoding.collate import pad
+from flashrank_lite.encoding.prompts import open_encoder
+from flashrank_lite.encoding.template import Template
 
 __all__ = ["tokenizer_file"]  # the fixture
 

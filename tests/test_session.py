@@ -14,10 +14,11 @@ import numpy as np
 import pytest
 from conftest import toy_graph
 
-from flashrank_lite import InvalidModel, Ranker, RankerClosed, session
-from flashrank_lite.graph import Graph
+from flashrank_lite import InvalidModel, Ranker, RankerClosed
+from flashrank_lite.runtime import sessions as session
+from flashrank_lite.runtime.graph import Graph
 from flashrank_lite.models.sources import bundled_folder
-from flashrank_lite.session import Sessions
+from flashrank_lite.runtime.sessions import Sessions
 
 onnx = pytest.importorskip("onnx")
 
@@ -230,7 +231,7 @@ FORK = """
 import os, sys, threading
 import numpy as np
 from flashrank_lite import Ranker
-from flashrank_lite.session import Sessions
+from flashrank_lite.runtime.sessions import Sessions
 
 long = "Fleas live for a hundred days. " * 60
 passages = [long, "The wall is long.", "Butter melts."] + [long] * 3

@@ -13,7 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any, TextIO
 
 from flashrank_lite.cli.width import columns, cut, printable
-from flashrank_lite.passages import RankedPassage
+from flashrank_lite.hits import RankedPassage
 
 _BAR_ROOM = 10  # columns
 _LEAST_TEXT = 20  # columns the text keeps on a narrow terminal; the bar goes first

@@ -21,7 +21,7 @@ from flashrank_lite.export.loading import Checkpoint, as_source, load_model
 from flashrank_lite.export.recipes import Recipe, answer_ids
 from flashrank_lite.export.source import Source
 from flashrank_lite.models.config import activation
-from flashrank_lite.tokens import Tokens
+from flashrank_lite.encoding.tokenizer import Tokens
 
 # Of the cut head against the whole one: some families scale or cap their logits.
 HEAD_TOLERANCE = 1e-3

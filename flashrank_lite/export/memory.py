@@ -6,7 +6,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from flashrank_lite.cpu import cgroups
+from flashrank_lite.runtime.threads import cgroups
 from flashrank_lite.errors import InvalidModel
 
 # Both are shares of the weights in fp32, measured on random ones of Qwen3-0.6B and XLM-R large.

@@ -22,7 +22,7 @@ from flashrank_lite.export.recipes import Recipe, find_recipe
 from flashrank_lite.export.source import Source
 from flashrank_lite.models.config import activation
 from flashrank_lite.models.manifest import read_json
-from flashrank_lite.prompts import Template
+from flashrank_lite.encoding.template import Template
 
 MODULES = "modules.json"
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from flashrank_lite.errors import InvalidModel
 from flashrank_lite.export.loading import Checkpoint
 from flashrank_lite.models.manifest import read_json
-from flashrank_lite.prompts import Template
+from flashrank_lite.encoding.template import Template
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 import torch
 
-from flashrank_lite.encoding import JOINED_INPUTS
-from flashrank_lite.prompts import Template
+from flashrank_lite.encoding.collate import JOINED_INPUTS
+from flashrank_lite.encoding.template import Template
 
 
 @dataclass(frozen=True)

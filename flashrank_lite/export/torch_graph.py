@@ -13,7 +13,7 @@ import onnxruntime
 import torch
 from numpy.typing import NDArray
 
-from flashrank_lite.encoding import JOINED_INPUTS
+from flashrank_lite.encoding.collate import JOINED_INPUTS
 from flashrank_lite.errors import InvalidInput
 from flashrank_lite.export.weights import SMALLEST_OUTSIDE, data_file, read_graph
 

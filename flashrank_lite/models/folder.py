@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from flashrank_lite.cpu import instruction_sets
+from flashrank_lite.runtime.cpu_features import instruction_sets
 from flashrank_lite.errors import InvalidModel
 from flashrank_lite.models import config as hf
 from flashrank_lite.models.checksums import check_size

@@ -35,7 +35,7 @@ from flashrank_lite.errors import InvalidModel
 from flashrank_lite.models import config as hf
 from flashrank_lite.models.checksums import Facts
 from flashrank_lite.models.paths import is_inside
-from flashrank_lite.prompts import Template
+from flashrank_lite.encoding.template import Template
 
 FORMAT = 1
 MANIFEST = "reranker.json"
@@ -52,7 +52,7 @@ class Variant:
 
     `data` are the files beside it that hold its weights, none where it holds them itself;
     `batch_invariant` None means that nobody said; `requires` lists what the processor must have one
-    of (`flashrank_lite.cpu.instruction_sets`), nothing for every processor.
+    of (`flashrank_lite.runtime.threads.instruction_sets`), nothing for every processor.
     """
 
     file: str

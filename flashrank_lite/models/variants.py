@@ -6,14 +6,14 @@ FlashRank give.
 
 int8 products of unsigned activations and signed weights are exact and fast where the processor has
 VNNI (x86) or the dot product instructions (arm64). Without VNNI, onnxruntime is told to run them in
-a slower, exact way (`flashrank_lite.graph`), so nothing is lost but the speed: full precision,
+a slower, exact way (`flashrank_lite.runtime.graph`), so nothing is lost but the speed: full precision,
 which is then about as fast and more exact, comes first.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from flashrank_lite.cpu import instruction_sets
+from flashrank_lite.runtime.cpu_features import instruction_sets
 from flashrank_lite.errors import InvalidModel
 
 Processor = Callable[[], frozenset[str]]  # asked only where there is a choice

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from flashrank_lite.encoding import SEPARATE_INPUTS
+from flashrank_lite.encoding.collate import SEPARATE_INPUTS
 from flashrank_lite.evaluation import read_candidate_lists
 from flashrank_lite.export.folder import Source, export_folder
 from nano.data import Corpus

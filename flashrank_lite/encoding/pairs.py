@@ -5,48 +5,25 @@ a passage's ids and the frame of special tokens and types that the tokenizer put
 ids are those of `tokenizer.encode(query, passage)`, with the passage truncated to what is left.
 """
 
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
+from flashrank_lite.encoding.collate import Pair
 from flashrank_lite.errors import InvalidInput, InvalidModel
-from flashrank_lite.tokens import Ids, Pieces, Tokens
+from flashrank_lite.encoding.tokenizer import Ids, Pieces, Tokens
 
 Query = TypeVar("Query")  # a query as an encoder has read it
-
-# What a graph may take: both texts in one row, or each in a row of its own (late interaction), and
-# then one row of a query serves all passages of a batch.
-JOINED_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
-SEPARATE_INPUTS = (
-    "query_input_ids",
-    "query_attention_mask",
-    "passage_input_ids",
-    "passage_attention_mask",
-)
 
 QUERY_SHARE = 0.75  # of the tokens that are left beside the special ones, as FlagReranker gives it
 # Pairs that are encoded before they are sorted and run: at 512 tokens each they take 4 MB, and with
 # more of them batches of 512 tokens would not get more even.
 CHUNK_PAIRS = 1024
-
-
-@dataclass(frozen=True, slots=True)
-class Pair:
-    """One row for the model: ids and token types, special tokens included.
-
-    From `passage_start` on the ids are the passage's and its closing special tokens.
-    """
-
-    ids: Ids
-    types: Ids
-    passage_start: int
-    truncated: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,43 +121,6 @@ def in_chunks(
             if query not in queries:
                 queries[query] = read_query(query)
         yield [glue(queries[query], passage) for query, passage in chunk]
-
-
-def pad(
-    pairs: Sequence[Pair],
-    pad_id: int,
-    inputs: Container[str] = JOINED_INPUTS,
-    side: Literal["left", "right"] = "right",
-) -> dict[str, NDArray[np.int64]]:
-    """Rows of one batch, padded on one `side`: what a graph with these `inputs` is fed.
-
-    Returns:
-        JOINED_INPUTS, each of shape (rows, longest), or SEPARATE_INPUTS, where the query's are of
-        shape (1, longest) if it is the same in every row.
-    """
-    if SEPARATE_INPUTS[0] in inputs:
-        queries = [pair.ids[: pair.passage_start] for pair in pairs]
-        if all(np.array_equal(query, queries[0]) for query in queries[1:]):
-            queries = queries[:1]
-        passages = [pair.ids[pair.passage_start :] for pair in pairs]
-        values = [*_padded(queries, pad_id, side), *_padded(passages, pad_id, side)]
-        return dict(zip(SEPARATE_INPUTS, values, strict=True))
-    types, _ = _padded([pair.types for pair in pairs], 0, side)
-    values = [*_padded([pair.ids for pair in pairs], pad_id, side), types]
-    return dict(zip(JOINED_INPUTS, values, strict=True))
-
-
-def _padded(
-    rows: Sequence[Ids], value: int, side: str
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    longest = max(map(len, rows))
-    ids = np.full((len(rows), longest), value, np.int64)
-    mask = np.zeros((len(rows), longest), np.int64)
-    for number, row in enumerate(rows):
-        place = slice(len(row)) if side == "right" else slice(longest - len(row), None)
-        ids[number, place] = row
-        mask[number, place] = 1
-    return ids, mask
 
 
 def _learn_frame(tokenizer: Tokenizer, file: Path) -> _Frame:

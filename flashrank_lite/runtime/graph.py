@@ -7,10 +7,10 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from flashrank_lite.encoding import JOINED_INPUTS, SEPARATE_INPUTS
+from flashrank_lite.encoding.collate import JOINED_INPUTS, SEPARATE_INPUTS
 from flashrank_lite.errors import FlashRankLiteError, InvalidModel, first_line
-from flashrank_lite.heads import Output
-from flashrank_lite.session import Providers, Sessions
+from flashrank_lite.logits import Output
+from flashrank_lite.runtime.sessions import Providers, Sessions
 
 _INTEGERS = {"tensor(int64)": np.int64, "tensor(int32)": np.int32}
 # DynamicQuantizeLinear, DynamicQuantizeMatMul, DynamicQuantizeLSTM: one activation scale for the

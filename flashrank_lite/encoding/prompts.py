@@ -6,76 +6,16 @@ differ. Texts of the template are never truncated: the passage is, and of a quer
 quarters of the room.
 """
 
-import re
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from flashrank_lite.encoding import QUERY_SHARE, Pair, PairEncoder, in_chunks
-from flashrank_lite.errors import InvalidInput, InvalidModel
-from flashrank_lite.passages import well_formed
-from flashrank_lite.tokens import Ids, Pieces, Tokens
-
-_FIELD = re.compile(r"\{(query|passage|instruction)\}")
-
-
-@dataclass(frozen=True)
-class Template:
-    """A prompt.
-
-    Attributes:
-        segments: texts with the fields {query}, {passage} and {instruction}; each segment is
-            tokenised by itself, without special tokens other than those written out in it.
-            {query} and {passage} stand in it once each. What follows {passage} in its segment is
-            tokenised with it, and stays where the passage is cut.
-        instruction: what stands for {instruction}, unless the user says otherwise.
-    """
-
-    segments: tuple[str, ...]
-    instruction: str = ""
-
-    def __post_init__(self) -> None:
-        fields = [field for segment in self.segments for field in _FIELD.findall(segment)]
-        if fields.count("query") != 1 or fields.count("passage") != 1:
-            raise InvalidModel(
-                "a prompt template must have {query} and {passage} once each, and has "
-                f"{fields.count('query')} and {fields.count('passage')}: correct its segments"
-            )
-        if fields.index("query") > fields.index("passage"):
-            raise InvalidModel("a prompt template must have {query} before {passage}: swap them")
-
-    @property
-    def takes_instruction(self) -> bool:
-        """Whether an instruction has a place in it."""
-        return any("{instruction}" in segment for segment in self.segments)
-
-    def asking(self, instruction: str) -> "Template":
-        """The template with this instruction."""
-        return replace(self, instruction=well_formed(instruction))
-
-    @classmethod
-    def read(cls, data: object) -> "Template":
-        """From what a manifest holds: {"segments": [...], "instruction": "..."}.
-
-        Raises:
-            InvalidModel: it is not of that form, or lacks a field.
-        """
-        if isinstance(data, Mapping):
-            segments, instruction = data.get("segments"), data.get("instruction", "")
-            texts = isinstance(segments, list) and all(isinstance(s, str) for s in segments)
-            if texts and isinstance(instruction, str):
-                return cls(tuple(segments or ()), instruction)
-        raise InvalidModel(
-            'a prompt template must be {"segments": [texts], "instruction": text}, not '
-            f"{data!r:.80}: export the model again, or correct it"
-        )
-
-    def to_json(self) -> dict[str, Any]:
-        """What `read` reads."""
-        return {"segments": list(self.segments), "instruction": self.instruction}
+from flashrank_lite.encoding.collate import Pair
+from flashrank_lite.encoding.pairs import QUERY_SHARE, PairEncoder, in_chunks
+from flashrank_lite.errors import InvalidInput
+from flashrank_lite.encoding.template import FIELD, Template
+from flashrank_lite.encoding.tokenizer import Ids, Pieces, Tokens
 
 
 class PromptEncoder:
@@ -161,7 +101,7 @@ class PromptEncoder:
     def _fill(self, segment: str, query: str, passage: str) -> str:
         """In one pass: what a text holds is never taken for a field."""
         values = {"query": query, "passage": passage, "instruction": self._template.instruction}
-        return _FIELD.sub(lambda found: values[found[1]], segment)
+        return FIELD.sub(lambda found: values[found[1]], segment)
 
 
 def open_encoder(

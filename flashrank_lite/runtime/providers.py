@@ -12,8 +12,8 @@ from pathlib import Path
 import onnxruntime
 
 from flashrank_lite.errors import InvalidInput, InvalidModel, ProviderUnavailable, first_line
-from flashrank_lite.graph import Graph
-from flashrank_lite.session import Providers, resolve
+from flashrank_lite.runtime.graph import Graph
+from flashrank_lite.runtime.sessions import Providers, resolve
 
 DEVICES = ("cpu", "cuda", "auto")
 CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from tokenizers import Encoding, Tokenizer
 
 from flashrank_lite.errors import InvalidModel
-from flashrank_lite.passages import well_formed
+from flashrank_lite.text import well_formed
 
 Ids = NDArray[np.int32]
 

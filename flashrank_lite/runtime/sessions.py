@@ -19,7 +19,7 @@ from typing import Any
 
 import onnxruntime
 
-from flashrank_lite.cpu import instruction_sets
+from flashrank_lite.runtime.cpu_features import instruction_sets
 from flashrank_lite.errors import (
     InvalidInput,
     InvalidModel,

@@ -1,0 +1,70 @@
+"""Encoded pairs → the padded arrays that a graph is fed."""
+
+from collections.abc import Container, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flashrank_lite.encoding.tokenizer import Ids
+
+# What a graph may take: both texts in one row, or each in a row of its own (late interaction), and
+# then one row of a query serves all passages of a batch.
+JOINED_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+SEPARATE_INPUTS = (
+    "query_input_ids",
+    "query_attention_mask",
+    "passage_input_ids",
+    "passage_attention_mask",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """One row for the model: ids and token types, special tokens included.
+
+    From `passage_start` on the ids are the passage's and its closing special tokens.
+    """
+
+    ids: Ids
+    types: Ids
+    passage_start: int
+    truncated: bool
+
+
+def pad(
+    pairs: Sequence[Pair],
+    pad_id: int,
+    inputs: Container[str] = JOINED_INPUTS,
+    side: Literal["left", "right"] = "right",
+) -> dict[str, NDArray[np.int64]]:
+    """Rows of one batch, padded on one `side`: what a graph with these `inputs` is fed.
+
+    Returns:
+        JOINED_INPUTS, each of shape (rows, longest), or SEPARATE_INPUTS, where the query's are of
+        shape (1, longest) if it is the same in every row.
+    """
+    if SEPARATE_INPUTS[0] in inputs:
+        queries = [pair.ids[: pair.passage_start] for pair in pairs]
+        if all(np.array_equal(query, queries[0]) for query in queries[1:]):
+            queries = queries[:1]
+        passages = [pair.ids[pair.passage_start :] for pair in pairs]
+        values = [*_padded(queries, pad_id, side), *_padded(passages, pad_id, side)]
+        return dict(zip(SEPARATE_INPUTS, values, strict=True))
+    types, _ = _padded([pair.types for pair in pairs], 0, side)
+    values = [*_padded([pair.ids for pair in pairs], pad_id, side), types]
+    return dict(zip(JOINED_INPUTS, values, strict=True))
+
+
+def _padded(
+    rows: Sequence[Ids], value: int, side: str
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    longest = max(map(len, rows))
+    ids = np.full((len(rows), longest), value, np.int64)
+    mask = np.zeros((len(rows), longest), np.int64)
+    for number, row in enumerate(rows):
+        place = slice(len(row)) if side == "right" else slice(longest - len(row), None)
+        ids[number, place] = row
+        mask[number, place] = 1
+    return ids, mask

@@ -1,0 +1,27 @@
+"""How a model is found and opened: one frozen object, from the user's arguments to the session."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Token = str | bool | None
+Providers = Sequence[str | tuple[str, Mapping[str, Any]]]
+Device = Literal["cpu", "cuda", "auto"]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelOptions:
+    """The arguments of `Ranker` that say how its model is opened, under the same names.
+
+    `flashrank_lite.ranker.Ranker` documents each of them.
+    """
+
+    revision: str | None = None
+    file: str | None = None
+    token: Token = None
+    max_length: int | None = None
+    threads: int | None = None
+    batch_tokens: int | None = None
+    instruction: str | None = None
+    device: Device | None = None
+    providers: Providers | None = None

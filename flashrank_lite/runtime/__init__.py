@@ -1,0 +1,1 @@
+"""Token ids → arrays: what runs together, on which threads, in which session."""

@@ -1,0 +1,76 @@
+"""The seam: a scorer gives every candidate of a query a logit; a ranker turns logits into hits.
+
+A cross-encoder is a scorer, and so is whatever wraps one: windows over long texts, a cascade, a
+blend with first-stage scores. Scorers take lists, not pairs, because some decide within a list;
+they take many lists at once, because others share batches across them.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """One query, and the texts to be ranked for it.
+
+    Attributes:
+        query: the query.
+        texts: the passages, n of them.
+        first_stage: float32, (n,): the scores that the caller's passages carry; None where they
+            carry none.
+    """
+
+    query: str
+    texts: Sequence[str]
+    first_stage: NDArray[np.float32] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """What a scorer says of one list, in the order of its texts.
+
+    Attributes:
+        logits: float32, (n,): unbounded, larger is better.
+        truncated: bool, (n,): the model did not see all of the query or of the passage.
+        spans: int32, (n, 2): start and end of the best window, in characters of the passage; None
+            from a scorer without windows.
+    """
+
+    logits: NDArray[np.float32]
+    truncated: NDArray[np.bool_]
+    spans: NDArray[np.int32] | None = None
+
+
+class Scorer(Protocol):
+    """What a `Ranker` holds. One scorer serves any number of threads."""
+
+    def score(
+        self, lists: Sequence[Candidates], *, instruction: str | None = None
+    ) -> list[Scores]:
+        """Score every list; the results are in the order of the lists.
+
+        A scorer that takes long calls `flashrank_lite.call.current().check()` between batches, so
+        that a cancelled call stops.
+
+        Args:
+            lists: the candidates.
+            instruction: what to look for, for models that are told it; None for the default.
+
+        Raises:
+            RankerClosed: after `close`.
+            InvalidInput: the scorer takes no instruction.
+            CallCancelled: the call was cancelled.
+        """
+        ...
+
+    def info(self) -> dict[str, Any]:
+        """What it is and how it runs, JSON-clean."""
+        ...
+
+    def close(self) -> None:
+        """Calls in flight finish, later ones raise RankerClosed; closing twice is fine."""
+        ...
