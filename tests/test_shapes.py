@@ -17,8 +17,8 @@ import pandas as pd
 import pytest
 
 from flashrank_lite import InvalidInput
-from flashrank_lite.fields import Fields
 from flashrank_lite.passages import Passage, read_passages
+from flashrank_lite.passages.fields import Fields
 
 ROWS = [
     {"text": "Fleas live for weeks.", "page": 3, "lang": "en"},

@@ -7,8 +7,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from flashrank_lite.errors import InvalidInput
-from flashrank_lite.fields import Chosen, Fields
-from flashrank_lite.records import MISSING, Record
+from flashrank_lite.passages.fields import Chosen, Fields
+from flashrank_lite.passages.records import MISSING, Record
 
 # Where answers keep their list: rerankers' APIs, Elasticsearch (hits in hits), Haystack, Solr (docs
 # in response), Pinecone, Qdrant (points in result), Weaviate, LlamaIndex, Voyage.

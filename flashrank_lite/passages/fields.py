@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from flashrank_lite.errors import InvalidInput
-from flashrank_lite.records import MISSING, Record, as_mapping
+from flashrank_lite.passages.records import MISSING, Record, as_mapping
 
 
 @dataclass(frozen=True)
