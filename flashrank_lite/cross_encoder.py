@@ -7,21 +7,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flashrank_lite.arguments import check_text, positive
-from flashrank_lite.runtime.plan import BATCH_TOKENS, batches, lane_budget, suits_lanes
-from flashrank_lite.runtime.threads import resolve_threads
-from flashrank_lite.runtime.providers import open_graph
 from flashrank_lite.encoding.collate import Pair, pad
 from flashrank_lite.encoding.pairs import PairEncoder
-from flashrank_lite.errors import InvalidInput, RankerClosed
-from flashrank_lite.runtime.graph import is_dynamic_int8
-from flashrank_lite.logits import Head, choose_output, read_logits
-from flashrank_lite.runtime.workers import side_by_side
-from flashrank_lite.languages import ScriptWatch
-from flashrank_lite.models import sources
-from flashrank_lite.models.folder import read_manifest
-from flashrank_lite.models.manifest import TOKENIZER, Manifest
 from flashrank_lite.encoding.prompts import PromptEncoder, open_encoder
+from flashrank_lite.errors import InvalidInput, RankerClosed
+from flashrank_lite.languages import ScriptWatch
+from flashrank_lite.logits import Head, choose_output, read_logits
+from flashrank_lite.models.graphs import GraphChoice
+from flashrank_lite.models.manifest import TOKENIZER, Manifest
+from flashrank_lite.models.resolve import Model as ModelName
+from flashrank_lite.models.resolve import resolve
+from flashrank_lite.options import Token
+from flashrank_lite.runtime.graph import is_dynamic_int8
+from flashrank_lite.runtime.plan import BATCH_TOKENS, batches, lane_budget, suits_lanes
+from flashrank_lite.runtime.providers import open_graph
 from flashrank_lite.runtime.sessions import Providers
+from flashrank_lite.runtime.threads import resolve_threads
+from flashrank_lite.runtime.workers import side_by_side
 
 logger = logging.getLogger(__name__)
 
@@ -31,17 +33,17 @@ class Model:
 
     Attributes:
         manifest: what it says of itself.
+        graph: the graph that is run, and why.
         closed: whether `close` was called.
-        variant_reason: why this graph.
     """
 
     def __init__(
         self,
-        model: sources.Model = None,
+        model: ModelName = None,
         *,
         revision: str | None = None,
-        file: str | None = None,
-        token: sources.Token = None,
+        file: str | GraphChoice | None = None,
+        token: Token = None,
         max_length: int | None = None,
         threads: int | None = None,
         batch_tokens: int | None = None,
@@ -52,10 +54,9 @@ class Model:
         self.closed = False
         self._batch_tokens = positive("batch_tokens", batch_tokens) or BATCH_TOKENS
         self._threads = resolve_threads(threads)
-        self._source = source = sources.locate(model, revision=revision, file=file, token=token)
-        self.manifest = manifest = read_manifest(source.folder, source.file, name=source.name)
-        self.variant_reason = source.reason or manifest.variant_reason
-        self._scripts = ScriptWatch(manifest.name, manifest.languages or source.languages)
+        self._source = source = resolve(model, revision=revision, file=file, token=token)
+        self.manifest, self.graph = manifest, graph = source.manifest, source.graph
+        self._scripts = ScriptWatch(manifest.name, source.languages)
         self._encoder: PairEncoder | PromptEncoder = open_encoder(
             source.folder / TOKENIZER, _length(max_length, manifest), manifest.template
         )
@@ -63,7 +64,7 @@ class Model:
             self._encoder = self._asking(instruction)
         padding = manifest.padding
         self._pad_id = self._encoder.token_id(padding) or 0 if isinstance(padding, str) else padding
-        graph_file = source.folder / manifest.variant.file
+        graph_file = source.folder / graph.file
         self._graph, self._placement = open_graph(
             graph_file, self._threads.count, device, providers
         )
@@ -71,11 +72,11 @@ class Model:
         self._output, self._head = choose_output(self._graph.outputs, head)
         # a manifest may say that a graph mixes rows, but not deny it of one that is seen to
         dynamic = is_dynamic_int8(graph_file)
-        self._invariant = not dynamic and manifest.variant.batch_invariant is not False
+        self._invariant = not dynamic and graph.batch_invariant is not False
         # without a mask padding would be read as text
         masked = any(name.endswith("attention_mask") for name in self._graph.inputs)
         self._alone = not self._invariant or not masked
-        logger.debug("opened %s, %s", source.folder, manifest.variant.file)
+        logger.debug("opened %s, %s", source.folder, graph.file)
 
     def logits(
         self, pairs: list[tuple[str, str]], instruction: str | None = None
@@ -111,18 +112,9 @@ class Model:
             start += len(chunk)
         return logits[which], truncated[which]
 
-    def found_again(self) -> dict[str, Any]:
-        """The arguments that find exactly this model and graph, in any process, but for the token.
-
-        Another processor might choose another graph, which would give other scores.
-        """
-        source = self._source
-        model = {
-            "bundled": None,
-            "folder": str(source.folder.resolve()),
-            "hub": source.model,
-        }[source.source]
-        return {"model": model, "revision": source.revision, "file": self.manifest.variant.file}
+    def reload_arguments(self) -> dict[str, Any]:
+        """As `flashrank_lite.models.folder.ResolvedModel.reload_arguments`."""
+        return self._source.reload_arguments()
 
     def info(self) -> dict[str, Any]:
         """What `Ranker.info` says of the model and of how it runs."""
@@ -132,9 +124,9 @@ class Model:
             "source": self._source.source,
             "repository": self._source.repository,
             "revision": self._source.revision,
-            "variant": self.manifest.variant.file,
-            "variant_reason": self.variant_reason,
-            "precision": self.manifest.variant.precision,
+            "variant": self.graph.file,
+            "variant_reason": self.graph.reason,
+            "precision": self.graph.precision,
             "max_length": self._encoder.max_length,
             "instruction": _instruction(self._encoder),
             "head": self._head.type or "decided by the first run",

@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 
 import flashrank_lite
 from flashrank_lite.arguments import check_text, positive
-from flashrank_lite.errors import InvalidInput, RankerClosed
-from flashrank_lite.logits import Activation, activate
 from flashrank_lite.cross_encoder import Model
-from flashrank_lite.models.sources import Token
+from flashrank_lite.errors import InvalidInput, RankerClosed
 from flashrank_lite.hits import RankedPassage
+from flashrank_lite.logits import Activation, activate
+from flashrank_lite.models.graphs import GraphChoice
+from flashrank_lite.options import Token
 from flashrank_lite.passages import Passage, read_passages
 from flashrank_lite.runtime.sessions import Providers
 
@@ -31,7 +32,7 @@ class Ranker:
     Args:
         model: None for the model inside the package, the path of a model folder, a name that
             `flashrank-lite models list` shows, or "org/name" on the Hugging Face Hub, which is
-            downloaded once (`flashrank_lite.models.sources` has the rule for names).
+            downloaded once (`flashrank_lite.models.resolve` has the rule for names).
         revision: of a model on the Hub: a branch, a tag or a commit; None for "main", as it was
             when it was first downloaded.
         file: the graph to run, as a path inside the model, as in "onnx/model.onnx"; None for the
@@ -64,7 +65,7 @@ class Ranker:
         model: str | os.PathLike[str] | None = None,
         *,
         revision: str | None = None,
-        file: str | None = None,
+        file: str | GraphChoice | None = None,
         token: Token = None,
         max_length: int | None = None,
         threads: int | None = None,
@@ -266,15 +267,14 @@ class Ranker:
         self.close()
 
     def __repr__(self) -> str:
-        return f"<Ranker {self._model.manifest.name!r} {self._model.manifest.variant.file}>"
+        return f"<Ranker {self._model.manifest.name!r} {self._model.graph.file}>"
 
     def __reduce__(
         self,
-    ) -> tuple[Callable[[dict[str, Any], str], "Ranker"], tuple[dict[str, Any], str]]:
+    ) -> tuple[Callable[[dict[str, Any]], "Ranker"], tuple[dict[str, Any]]]:
         if self._model.closed:
             raise RankerClosed("a closed ranker cannot be pickled: pickle it before it is closed")
-        arguments = {**self._arguments, **self._model.found_again()}
-        return _load, (arguments, self._model.variant_reason)
+        return _load, ({**self._arguments, **self._model.reload_arguments()},)
 
     def _hits(
         self, read: list[Passage], logits: Floats, truncated: NDArray[np.bool_], top_k: int | None
@@ -295,11 +295,8 @@ class Ranker:
         ]
 
 
-def _load(arguments: dict[str, Any], variant_reason: str) -> Ranker:
-    ranker = Ranker(**arguments)
-    # why it was chosen, not that it was asked for by now
-    ranker._model.variant_reason = variant_reason
-    return ranker
+def _load(arguments: dict[str, Any]) -> Ranker:
+    return Ranker(**arguments)
 
 
 async def _off_loop(function: Callable[..., T], *arguments: Any, instruction: str | None) -> T:

@@ -14,7 +14,7 @@ from conftest import PASSAGES, QUERY
 from flashrank_lite import InvalidInput, InvalidModel, ProviderUnavailable, Ranker
 from flashrank_lite.runtime.providers import products_on_cpu
 from flashrank_lite.runtime.graph import Graph
-from flashrank_lite.models.sources import bundled_folder
+from flashrank_lite.models.packages import bundled_folder
 
 no_cuda = pytest.mark.skipif(
     "CUDAExecutionProvider" in onnxruntime.get_available_providers(),

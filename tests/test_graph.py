@@ -10,7 +10,7 @@ from conftest import toy_graph
 from flashrank_lite import InvalidInput, InvalidModel, ProviderUnavailable, Ranker, RankerClosed
 from flashrank_lite.encoding.collate import SEPARATE_INPUTS
 from flashrank_lite.runtime.graph import Graph, is_dynamic_int8
-from flashrank_lite.models.sources import bundled_folder
+from flashrank_lite.models.packages import bundled_folder
 from flashrank_lite.runtime.sessions import resolve
 
 onnx = pytest.importorskip("onnx")

@@ -17,7 +17,7 @@ from conftest import toy_graph
 from flashrank_lite import InvalidModel, Ranker, RankerClosed
 from flashrank_lite.runtime import sessions as session
 from flashrank_lite.runtime.graph import Graph
-from flashrank_lite.models.sources import bundled_folder
+from flashrank_lite.models.packages import bundled_folder
 from flashrank_lite.runtime.sessions import Sessions
 
 onnx = pytest.importorskip("onnx")
