@@ -56,7 +56,7 @@ class LateStates:
         threads: of onnxruntime.
     """
 
-    def __init__(self, threads: int = 2) -> None:
+    def __init__(self, threads: int = 1) -> None:
         import onnx
         from onnx import numpy_helper
         from onnx.utils import Extractor

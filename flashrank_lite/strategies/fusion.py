@@ -149,7 +149,7 @@ def _reciprocal_rank(values: Floats) -> NDArray[np.float64]:
 def _unit(values: Floats) -> NDArray[np.float64]:
     wide = values.astype(np.float64)
     low, high = wide.min(initial=np.inf), wide.max(initial=-np.inf)
-    return (wide - low) / (high - low) if high > low else np.zeros_like(wide)
+    return (wide - low) / (high - low) if high > low else np.ones_like(wide)
 
 
 def _standard(values: Floats) -> NDArray[np.float64]:

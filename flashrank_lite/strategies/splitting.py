@@ -1,5 +1,6 @@
 """A long text → overlapping windows of so many tokens, cut where sentences or words end."""
 
+import re
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -13,9 +14,8 @@ Span = tuple[int, int]
 BLOCK_WINDOWS = 8
 # Of a text without an end in sight this many characters a token are taken; English has 4 to 5.
 CHARACTERS_PER_TOKEN = 8
-_ENDS = ".!?…"
-_WIDE_ENDS = "。！？｡"  # no space follows these
-_CLOSERS = "\"'”’»)]}*_"
+# A full stop and a space, or one that no space follows; quotes and brackets may close between.
+_SENTENCE_END = re.compile(r"""(?:[.!?…]["'”’»)\]}*_]*\s+|[。！？｡]["'”’»)\]}]*\s*)\Z""")
 
 
 def split(text: str, size: int, stride: int, token_spans: TokenSpans) -> Iterator[Span]:
@@ -97,13 +97,7 @@ def _next(
 
 def _sentence_starts(text: str, spans: NDArray[np.int32], token: int) -> bool:
     left, right = int(spans[token - 1, 1]), int(spans[token, 0])
-    gap = text[left:right]
-    if "\n" in gap:
-        return True
-    while left > spans[0, 0] and text[left - 1] in _CLOSERS:
-        left -= 1
-    before = text[left - 1]
-    return before in _WIDE_ENDS or (before in _ENDS and bool(gap))
+    return "\n" in text[left:right] or bool(_SENTENCE_END.search(text[max(0, left - 4) : right]))
 
 
 def _word_start(text: str, spans: NDArray[np.int32], token: int, after: int) -> int:
