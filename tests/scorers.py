@@ -24,9 +24,7 @@ class SharedWords:
         self.closed = False
         self.asked: list[list[Candidates]] = []
 
-    def score(
-        self, lists: Sequence[Candidates], *, instruction: str | None = None
-    ) -> list[Scores]:
+    def score(self, lists: Sequence[Candidates], *, instruction: str | None = None) -> list[Scores]:
         if self.closed:
             raise RankerClosed("closed")
         self.asked.append(list(lists))
@@ -57,3 +55,38 @@ class SharedWordsInWindows(SharedWords):
     def token_spans(self, text: str) -> NDArray[np.int32]:
         spans = [word.span() for word in re.finditer(r"\w+[^\w\s]*", text)]
         return np.array(spans, np.int32).reshape(-1, 2)
+
+
+class Given:
+    """Gives each text the logit that it is made with.
+
+    Args:
+        logits: of each text.
+        instruction: its default one; None if it takes none.
+    """
+
+    def __init__(
+        self, logits: dict[str, float], instruction: str | None = None, name: str = "given"
+    ) -> None:
+        self._logits = logits
+        self._info = {"model": name, "instruction": instruction}
+        self.closed = False
+        self.asked: list[list[Candidates]] = []
+        self.instructions: list[str | None] = []
+
+    def score(self, lists: Sequence[Candidates], *, instruction: str | None = None) -> list[Scores]:
+        self.asked.append(list(lists))
+        self.instructions.append(instruction)
+        return [
+            Scores(
+                np.array([self._logits[text] for text in one.texts], np.float32),
+                np.zeros(len(one.texts), np.bool_),
+            )
+            for one in lists
+        ]
+
+    def info(self) -> dict[str, Any]:
+        return self._info
+
+    def close(self) -> None:
+        self.closed = True

@@ -96,9 +96,7 @@ def test_a_line_that_ends_is_a_sentence_that_ends() -> None:
     assert read(text, room=8, stride=8)[0][0] == "one two three four five six seven"
 
 
-@pytest.mark.parametrize(
-    ("aggregate", "expected"), [("max", 1.0), ("first", 0.25), ("mean", 0.75)]
-)
+@pytest.mark.parametrize(("aggregate", "expected"), [("max", 1.0), ("first", 0.25), ("mean", 0.75)])
 def test_a_passage_is_scored_by_its_windows(aggregate: Any, expected: float) -> None:
     # windows of four words: 1, 4, 2 and 0 of them asked for
     text = "flea b c d flea flea flea flea flea b flea d e f g h"

@@ -46,18 +46,14 @@ class Cascade:
         if any(later > earlier for earlier, later in pairwise(self._keep)):
             raise InvalidInput(f"keep={self._keep} grows: no scorer can read more than came before")
 
-    def score(
-        self, lists: Sequence[Candidates], *, instruction: str | None = None
-    ) -> list[Scores]:
+    def score(self, lists: Sequence[Candidates], *, instruction: str | None = None) -> list[Scores]:
         """Score every list, as `Scorer.score` says; `stages` number the scorers from 0.
 
         An instruction goes to the scorers that take one.
         """
         instructions = self._instructions(instruction)
         scores = self._scorers[0].score(lists, instruction=instructions[0])
-        for scorer, keep, told in zip(
-            self._scorers[1:], self._keep, instructions[1:], strict=True
-        ):
+        for scorer, keep, told in zip(self._scorers[1:], self._keep, instructions[1:], strict=True):
             # in the order of the list, so that ties keep it
             survivors = [np.sort(one.order()[:keep]) for one in scores]
             scores = _rescore(scorer, lists, scores, survivors, told)
@@ -106,17 +102,15 @@ class EarlyPruning:
         tokens: int = PRUNING_TOKENS,
         margin: float = PRUNING_MARGIN,
     ) -> None:
-        self._beginning = Windows(scorer, tokens, aggregate="first")
         self._scorer = scorer
         self._top_k = required("top_k", top_k)
         self._tokens = required("tokens", tokens)
+        self._beginning = Windows(scorer, tokens, aggregate="first")
         if not margin >= 0:
             raise InvalidInput(f"margin must be a number of at least 0, not {margin!r}")
         self._margin = float(margin)
 
-    def score(
-        self, lists: Sequence[Candidates], *, instruction: str | None = None
-    ) -> list[Scores]:
+    def score(self, lists: Sequence[Candidates], *, instruction: str | None = None) -> list[Scores]:
         """Score every list, as `Scorer.score` says; stage 1 is what was read whole."""
         beginnings = [
             replace(one, spans=None)
@@ -125,8 +119,7 @@ class EarlyPruning:
         survivors = [self._survivors(one.logits) for one in beginnings]
         # what fits into its beginning has been read whole
         unread = [
-            places[one.truncated[places]]
-            for one, places in zip(beginnings, survivors, strict=True)
+            places[one.truncated[places]] for one, places in zip(beginnings, survivors, strict=True)
         ]
         scores = _rescore(self._scorer, lists, beginnings, unread, instruction)
         for one, places in zip(scores, survivors, strict=True):

@@ -65,9 +65,7 @@ class Fusion:
         self._weight = WEIGHTS[kind] if weight is None else float(weight)
         self._first_stage: FirstStage = first_stage
 
-    def score(
-        self, lists: Sequence[Candidates], *, instruction: str | None = None
-    ) -> list[Scores]:
+    def score(self, lists: Sequence[Candidates], *, instruction: str | None = None) -> list[Scores]:
         """Score every list, as `Scorer.score` says; `fused` is the blend.
 
         Raises:

@@ -84,9 +84,7 @@ def _end(text: str, spans: NDArray[np.int32], first: int, size: int) -> int:
     return _word_start(text, spans, last, first)
 
 
-def _next(
-    text: str, spans: NDArray[np.int32], first: int, end: int, size: int, stride: int
-) -> int:
+def _next(text: str, spans: NDArray[np.int32], first: int, end: int, size: int, stride: int) -> int:
     """The token that the window after [first, end) starts with."""
     start = min(first + stride, end)
     for later in range(start, min(start + size // 4, end) + 1):

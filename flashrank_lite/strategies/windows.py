@@ -65,9 +65,7 @@ class Windows:
                 "scorers that read texts, as in Cascade([Windows(a), Windows(b)], keep=[25])"
             )
         if aggregate not in get_args(Aggregate):
-            raise InvalidInput(
-                f"aggregate must be 'max', 'first' or 'mean', not {aggregate!r:.80}"
-            )
+            raise InvalidInput(f"aggregate must be 'max', 'first' or 'mean', not {aggregate!r:.80}")
         self._scorer: TokenScorer = scorer
         self._size = positive("size", size)
         self._stride = positive("stride", stride)
@@ -80,9 +78,7 @@ class Windows:
                 "not be read. Use a stride of at most the size"
             )
 
-    def score(
-        self, lists: Sequence[Candidates], *, instruction: str | None = None
-    ) -> list[Scores]:
+    def score(self, lists: Sequence[Candidates], *, instruction: str | None = None) -> list[Scores]:
         """Score every list, as `Scorer.score` says; `spans` are those of the best windows."""
         sizes = [self._window(one.query, instruction) for one in lists]
         long = [
