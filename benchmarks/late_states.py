@@ -130,6 +130,36 @@ class LateStates:
         features = (best @ query.weights[:, 0], cosine, exact @ query.weights[:, 1])
         return float(self._linear @ np.array(features, np.float32) + self._bias)
 
+    def features(
+        self, queries: Sequence[Query], passage: Passage
+    ) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.float32]]:
+        """What the head reads of one passage for all queries, whose words lie one after another.
+
+        Returns:
+            The best match of each word, whether it stands in the passage, and of each query the
+            cosine of the means. `combine` makes logits of them.
+        """
+        words = np.concatenate([query.states for query in queries])
+        ids = np.concatenate([query.ids for query in queries])
+        means = np.stack([query.mean for query in queries])
+        best = (words @ passage.states.T).max(axis=1)
+        cosine = means @ passage.mean / np.linalg.norm(passage.mean)
+        return best, np.isin(ids, passage.ids), cosine
+
+    def combine(
+        self,
+        queries: Sequence[Query],
+        best: NDArray[np.float32],
+        exact: NDArray[np.bool_],
+        cosine: NDArray[np.float32],
+    ) -> NDArray[np.float32]:
+        """One logit a query out of `features`."""
+        weights = np.concatenate([query.weights for query in queries])
+        starts = np.cumsum([0, *(len(query.ids) for query in queries[:-1])])
+        matched = np.add.reduceat(best * weights[:, 0], starts)
+        shared = np.add.reduceat(exact * weights[:, 1], starts)
+        return np.stack([matched, cosine, shared], axis=1) @ self._linear + self._bias
+
     def check(self, query: str, texts: Sequence[str]) -> float:
         """The largest difference of its logits and the product's; raises beyond 0.05.
 
