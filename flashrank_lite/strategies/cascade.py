@@ -122,9 +122,10 @@ class EarlyPruning:
             places[one.truncated[places]] for one, places in zip(beginnings, survivors, strict=True)
         ]
         scores = _rescore(self._scorer, lists, beginnings, unread, instruction)
-        for one, places in zip(scores, survivors, strict=True):
-            one.stages[places] = 1
-        return scores
+        return [
+            replace(one, stages=_numbered(len(one.logits), places))
+            for one, places in zip(scores, survivors, strict=True)
+        ]
 
     def info(self) -> dict[str, Any]:
         """The scorer's, and `early_pruning`: the tokens read first, and the bound."""
@@ -179,6 +180,12 @@ def _merge(one: Candidates, before: Scores, places: NDArray[np.intp], later: Sco
         fused[places] = np.nan if later.fused is None else later.fused
         merged = replace(merged, fused=fused)
     return merged
+
+
+def _numbered(count: int, survivors: NDArray[np.intp]) -> NDArray[np.int8]:
+    stages = np.zeros(count, np.int8)
+    stages[survivors] = 1
+    return stages
 
 
 def _copied(values: NDArray[T] | None, default: NDArray[T]) -> NDArray[T]:
