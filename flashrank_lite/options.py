@@ -31,6 +31,6 @@ class ModelOptions:
     device: Device | None = None
     providers: Providers | None = None
 
-    def of_another_model(self) -> "ModelOptions":
+    def of_another_model(self) -> ModelOptions:
         """Those that hold for any model: of this machine and this user, not of this model."""
         return replace(self, revision=None, file=None, max_length=None, instruction=None)

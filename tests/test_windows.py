@@ -1,15 +1,18 @@
 """Long passages in windows: over a small scorer of the tests' own, and over the bundled model."""
 
 import re
+from contextlib import closing
 from typing import Any
 
 import numpy as np
 import pytest
+from conftest import PASSAGES, QUERY
 from hypothesis import given
 from hypothesis import strategies as st
 from scorers import SharedWords, SharedWordsInWindows
 
-from flashrank_lite.errors import InvalidInput
+from flashrank_lite import InvalidInput, Ranker
+from flashrank_lite.cross_encoder import CrossEncoder
 from flashrank_lite.scorer import Candidates, Scores
 from flashrank_lite.strategies import Windows
 
@@ -166,3 +169,83 @@ def test_arguments_out_of_range_are_named(options: dict[str, Any], said: str) ->
 def test_a_scorer_that_cannot_split_texts_is_refused() -> None:
     with pytest.raises(InvalidInput, match="SharedWords cannot be asked for windows"):
         Windows(SharedWords())
+
+
+# With the bundled model
+
+NOTICE = (
+    "Residents are reminded that the courtyard is shared. {} The committee thanks everybody who "
+    "helped to clear the cellar last month, and those who lent their tools and their afternoons. "
+)
+TOPICS = [
+    "Bicycles belong in the racks by the east gate, not under the stairs or along the wall.",
+    "The laundry room is open from seven in the morning until nine at night on every weekday.",
+    "Music practice is welcome in the afternoon but has to end before eight in the evening.",
+    "Parcels that the courier leaves in the hall are kept on the shelf above the letter boxes.",
+    "Two of the lamps in the north stairwell will be replaced when the electrician comes back.",
+    "Children may paint the low wall behind the sandpit, and the paint is in the caretaker's shed.",
+    "The lift was inspected in spring and carries six people or four hundred and fifty kilograms.",
+    "Please close the garden door behind you, because the neighbour's cat comes in and gets lost.",
+]
+ANSWER = (
+    "The water will be turned off on Thursday between nine and eleven so that pipes can be changed."
+)
+QUESTION = "when will the water be shut off"
+NOTICES = [
+    "The water in the pond is tested twice a year; the last test found nothing unusual.",
+    "The heating rests from the first of May on, and is switched on again in October.",
+    "When the water meter is read, somebody has to be at home; the reader comes in June.",
+    "Watering the plants on the landing is up to those who put them there.",
+    " ".join([*(NOTICE.format(topic) for topic in TOPICS), *TOPICS, ANSWER]),
+    "The office is closed on Thursday between nine and eleven.",
+]
+
+
+@pytest.mark.parametrize("long", [None, "windows"])
+def test_a_notice_with_its_answer_in_the_last_line_ranks_first(ranker: Ranker, long: Any) -> None:
+    assert 480 < len(NOTICES[4].split()) < 600
+    best = ranker.rank(QUESTION, NOTICES, long=long)[0]
+    assert best.index == 4
+    assert not best.truncated
+    start, end = best.span
+    assert ANSWER in best.text[start:end]
+    truncated = {hit.index: hit for hit in ranker.rank(QUESTION, NOTICES, long="truncate")}
+    assert truncated[4].truncated
+    assert truncated[4].logit < best.logit
+    assert truncated[4].span is None
+
+
+def test_scores_of_short_passages_are_those_without_windows_to_the_bit(ranker: Ranker) -> None:
+    truncated = ranker.score(QUERY, PASSAGES, long="truncate")
+    np.testing.assert_array_equal(ranker.score(QUERY, PASSAGES, long="windows"), truncated)
+    for hit in ranker.rank(QUERY, PASSAGES):
+        assert hit.span == (0, len(hit.text))
+
+
+def test_windows_have_as_many_tokens_as_they_may_have(ranker: Ranker) -> None:
+    with closing(CrossEncoder()) as model:
+        text = NOTICES[4] + " ノミの寿命は環境によって数週間から一年以上になります。" * 40
+        read = Recording(room=512)
+        read.token_spans = model.token_spans
+        Windows(read, size=60, stride=40).score([Candidates("q", [text])])
+        lengths = [len(model.token_spans(window)) for window in read.windows_of(0)]
+        assert max(lengths) <= 60
+        assert min(lengths[:-1]) > 30
+
+
+def test_a_long_query_leaves_smaller_windows() -> None:
+    with closing(CrossEncoder()) as model:
+        (scores,) = Windows(model).score([Candidates("flea " * 370, [NOTICES[4]])])
+        assert not scores.truncated.any()
+        (scores,) = Windows(model).score([Candidates("flea " * 600, [NOTICES[4]])])
+        assert scores.truncated.all()  # the query was
+
+
+def test_the_span_covers_the_passage_that_was_cut_in_the_middle(ranker: Ranker) -> None:
+    long = " ".join(TOPICS * 6)
+    middle = long[: len(long) // 2] + ANSWER + long[len(long) // 2 :]
+    hit = ranker.rank(QUESTION, [long, middle])[0]
+    assert hit.index == 1
+    start, end = hit.span
+    assert "turned off on Thursday" in hit.text[start:end]
+    assert end - start < len(middle) / 2
