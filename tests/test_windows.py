@@ -33,9 +33,13 @@ class Recording(SharedWordsInWindows):
 
 
 def read(text: str, room: int = 8, **options: Any) -> tuple[list[str], Scores]:
+    """What is read of a text: its beginning, then its windows; and the scores."""
     scorer = Recording(room)
     (scores,) = Windows(scorer, **{"size": None, **options}).score([Candidates("flea", [text])])
-    return scorer.windows_of(0), scores
+    whole, *windows = scorer.windows_of(0)
+    assert whole == text  # as without windows: the scorer reads as much of it as it can
+    spans = scorer.token_spans(text)
+    return [text[: spans[room - 1, 1]] if len(spans) > room else text, *windows], scores
 
 
 @given(text=TEXTS, room=st.integers(1, 12), stride=st.integers(1, 12))
@@ -73,35 +77,50 @@ def test_words_in_the_last_line_are_found() -> None:
     assert FLEAS.texts[1][start:end].endswith("fleas live on")
 
 
-def test_passages_that_fit_are_handed_on_as_they_came() -> None:
+def test_passages_that_fit_are_read_once_and_as_they_came() -> None:
     scorer = Recording(room=30)
     lists = [FLEAS, Candidates("dogs", [" two\n", "", "dogs"])]
     without = SharedWords(room=30).score(lists)
-    for scores, plain in zip(Windows(scorer, size=None).score(lists), without, strict=True):
+    for scores, plain in zip(Windows(scorer, size=3).score(lists), without, strict=True):
         np.testing.assert_array_equal(scores.logits, plain.logits)
-    assert [one.texts for one in scorer.asked[0]] == [one.texts for one in lists]
-    assert len(scorer.asked) == 1
+    assert scorer.asked == [lists]
+
+
+FIRST = "w w w w w w w w "  # what is read at once
 
 
 def test_windows_end_with_a_sentence_in_their_last_quarter() -> None:
-    text = "one two three four five six seven. Eight nine ten eleven twelve."
-    windows, _ = read(text, room=8, stride=8)
+    text = FIRST + "one two three four five six seven. Eight nine ten eleven twelve."
+    _, *windows = read(text, stride=8)[0]
     assert windows == ["one two three four five six seven.", "Eight nine ten eleven twelve."]
 
 
 def test_a_sentence_that_ends_early_cuts_nothing() -> None:
-    text = "one two. three four five six seven eight nine ten"
-    assert read(text, room=8, stride=8)[0][0] == "one two. three four five six seven eight"
+    text = FIRST + "one two. three four five six seven eight nine ten"
+    assert read(text, stride=8)[0][1] == "one two. three four five six seven eight"
 
 
 def test_a_line_that_ends_is_a_sentence_that_ends() -> None:
-    text = "one two three four five six seven\neight nine ten"
-    assert read(text, room=8, stride=8)[0][0] == "one two three four five six seven"
+    text = FIRST + "one two three four five six seven\neight nine ten"
+    assert read(text, stride=8)[0][1] == "one two three four five six seven"
+
+
+def test_windows_start_with_a_sentence_that_starts_a_little_later() -> None:
+    text = "a b c d e f. g h i j k l m n o p"
+    # five tokens shared would begin with d; the next sentence begins three later, one too many
+    assert read(text, size=8, stride=3)[0][1].startswith("d e f. g")
+    assert read(text, size=8, stride=4)[0][1].startswith("g h i")
+
+
+def test_what_the_model_reads_at_once_is_no_smaller_for_small_windows() -> None:
+    text = "a b c d e f g h i j k l m n o"
+    windows, _ = read(text, room=8, size=4, stride=3)
+    assert windows == ["a b c d e f g h", "h i j k", "k l m n", "n o"]
 
 
 @pytest.mark.parametrize(("aggregate", "expected"), [("max", 1.0), ("first", 0.25), ("mean", 0.75)])
 def test_a_passage_is_scored_by_its_windows(aggregate: Any, expected: float) -> None:
-    # windows of four words: 1, 4, 2 and 0 of them asked for
+    # four times four words: 1, 4, 2 and 0 of them asked for
     text = "flea b c d flea flea flea flea flea b flea d e f g h"
     windows, scores = read(text, room=4, stride=4, aggregate=aggregate, best_k=2)
     assert scores.logits[0] == pytest.approx(expected)
@@ -122,8 +141,10 @@ def test_a_long_list_is_handed_on_in_parts() -> None:
     scorer = Recording(room=4)
     texts = ["a b c d e f g h flea " * 60 for _ in range(100)]
     scores = Windows(scorer, size=None, max_windows=None).score([Candidates("flea", texts)] * 2)
-    assert max(sum(len(one.texts) for one in lists) for lists in scorer.asked) <= 1024
-    assert len(scorer.asked) > 10
+    sizes = [sum(len(one.texts) for one in lists) for lists in scorer.asked]
+    assert sizes[0] == 200
+    assert max(sizes[1:]) <= 1024
+    assert len(sizes) > 10
     for one in scores:
         np.testing.assert_array_equal(one.logits, np.full(100, one.logits[0]))
         np.testing.assert_array_equal(one.spans, np.tile(one.spans[0], (100, 1)))
@@ -225,12 +246,14 @@ def test_scores_of_short_passages_are_those_without_windows_to_the_bit(ranker: R
 def test_windows_have_as_many_tokens_as_they_may_have(ranker: Ranker) -> None:
     with closing(CrossEncoder()) as model:
         text = NOTICES[4] + " ノミの寿命は環境によって数週間から一年以上になります。" * 40
-        read = Recording(room=512)
-        read.token_spans = model.token_spans
-        Windows(read, size=60, stride=40).score([Candidates("q", [text])])
-        lengths = [len(model.token_spans(window)) for window in read.windows_of(0)]
+        scorer = Recording(room=100)
+        scorer.token_spans = model.token_spans
+        Windows(scorer, size=60, stride=40).score([Candidates("q", [text])])
+        _, *windows = scorer.windows_of(0)
+        lengths = [len(model.token_spans(window)) for window in windows]
         assert max(lengths) <= 60
         assert min(lengths[:-1]) > 30
+        assert len(lengths) > 20
 
 
 def test_a_long_query_leaves_smaller_windows() -> None:
@@ -242,8 +265,8 @@ def test_a_long_query_leaves_smaller_windows() -> None:
 
 
 def test_the_span_covers_the_passage_that_was_cut_in_the_middle(ranker: Ranker) -> None:
-    long = " ".join(TOPICS * 6)
-    middle = long[: len(long) // 2] + ANSWER + long[len(long) // 2 :]
+    long = " ".join(TOPICS * 8)
+    middle = long[: len(long) * 2 // 3] + ANSWER + long[len(long) * 2 // 3 :]
     hit = ranker.rank(QUESTION, [long, middle])[0]
     assert hit.index == 1
     start, end = hit.span
