@@ -14,7 +14,15 @@ from conftest import ROOT
 from hub_support import TOKEN, LoopbackHub, hub, rank
 from toy_models import external_data, model_files, pad_to_lfs, with_manifest
 
-from flashrank_lite import CacheNotWritable, ChecksumMismatch, DownloadFailed, InvalidModel, Ranker
+from flashrank_lite import (
+    AccessDenied,
+    CacheNotWritable,
+    ChecksumMismatch,
+    DownloadFailed,
+    InvalidModel,
+    ModelNotFound,
+    Ranker,
+)
 from flashrank_lite.models.graphs import choose_graph
 from flashrank_lite.models.resolve import resolve
 
@@ -168,6 +176,40 @@ def test_offline_what_another_program_downloaded_is_used(
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     info = rank("org/name")
     assert (info["source"], info["revision"]) == ("hub", commit)
+
+
+@pytest.mark.parametrize("status", [401, 403, 404])
+def test_a_firewalls_page_does_not_hide_a_model_that_is_in_the_cache(
+    hub: LoopbackHub, caplog: pytest.LogCaptureFixture, status: int
+) -> None:
+    from huggingface_hub import hf_hub_download
+
+    for name in next(iter(hub.add("org/name", model_files()).commits.values())):
+        hf_hub_download("org/name", name, endpoint=hub.url)
+    hub.fail("/", status=status)
+    with caplog.at_level("WARNING", "flashrank_lite"):
+        assert rank("org/name")["source"] == "hub"
+    assert f"answered {status} without the Hub's error code" in caplog.text
+    with pytest.raises(DownloadFailed, match=r"a firewall or proxy.*models pull org/other --to"):
+        Ranker("org/other")
+    with pytest.raises(DownloadFailed, match="a firewall or proxy"):
+        resolve("org/name", refresh=True)
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "kind"),
+    [(404, "RepoNotFound", ModelNotFound), (403, "GatedRepo", AccessDenied)],
+)
+def test_what_the_hub_itself_refuses_is_not_taken_from_the_cache(
+    hub: LoopbackHub, status: int, code: str, kind: type[Exception]
+) -> None:
+    from huggingface_hub import hf_hub_download
+
+    for name in next(iter(hub.add("org/name", model_files()).commits.values())):
+        hf_hub_download("org/name", name, endpoint=hub.url)
+    hub.fail("/", status=status, headers={"X-Error-Code": code})
+    with pytest.raises(kind):
+        Ranker("org/name")
 
 
 READ_ONLY = pytest.param(

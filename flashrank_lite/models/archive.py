@@ -76,7 +76,7 @@ def _only(archive: str, repository: str, listing: Container[str]) -> list[str]:
 
 def _is_whole(folder: Path, kept: Record) -> bool:
     try:
-        return all([check(folder / name, kept.files[name], IN_FOLDER) for name in kept.files])
+        return all(check(folder / name, kept.files[name], IN_FOLDER) for name in kept.files)
     except InvalidModel:
         return False
 
