@@ -6,8 +6,7 @@ downloaded before is loaded without asking the Hub (`records.py` says at which c
 """
 
 import logging
-import mmap
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
@@ -31,13 +30,11 @@ from flashrank_lite.models.manifest import (
 )
 from flashrank_lite.models.records import MAIN, Record
 from flashrank_lite.options import Token
+from flashrank_lite.runtime.onnx_file import external_files
 
 logger = logging.getLogger(__name__)
 
 _ATTEMPTS = 2  # downloads of a file that arrives damaged
-# Files beside a graph that never hold its weights; any other does, if the graph names it.
-_NO_WEIGHTS = (".onnx", ".json", ".txt", ".md", ".py", ".safetensors", ".bin.index.json")
-
 
 def fetch(
     repository: str,
@@ -206,16 +203,10 @@ def _bring(client: Client, record: Record, name: str, compare: bool) -> None:
     )
 
 
-def _weights(folder: Path, graph: str, files: Iterable[str]) -> list[str]:
-    """The files beside a graph that hold its weights: those whose name stands in it."""
-    here = PurePosixPath(graph).parent
-    beside = [name for name in files if PurePosixPath(name).parent == here]
-    beside = [name for name in beside if not name.endswith(_NO_WEIGHTS)]
-    file = folder / graph
-    if not beside or file.stat().st_size == 0:
-        return []
-    with file.open("rb") as handle, mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) as view:
-        return [name for name in beside if view.find(PurePosixPath(name).name.encode()) >= 0]
+def _weights(folder: Path, graph: str, files: Collection[str]) -> list[str]:
+    """The files beside a graph that hold its weights; the runtime tells which are missing."""
+    beside = (PurePosixPath(graph).parent / name for name in external_files(folder / graph))
+    return [str(path) for path in beside if str(path) in files]
 
 
 def _downloaded_by_others(
