@@ -25,6 +25,17 @@ def test_a_folder_that_says_nothing_of_itself_is_refused(tmp_path: Path) -> None
         open_folder(hf_folder(tmp_path / "m", None))
 
 
+def test_an_empty_graph_beside_large_files_is_refused(
+    toy_folder: Callable[..., Path],
+) -> None:
+    folder = toy_folder(toy_graph())
+    (folder / "model.onnx").write_bytes(b"")
+    with (folder / "model.safetensors").open("wb") as large:
+        large.truncate(160_000_000)
+    with pytest.raises(InvalidModel, match=r"onnxruntime .* cannot load .*model\.onnx"):
+        Ranker(folder)
+
+
 def test_a_missing_tokenizer_is_said(tmp_path: Path) -> None:
     folder = hf_folder(tmp_path / "m", {})
     (folder / "tokenizer.json").unlink()

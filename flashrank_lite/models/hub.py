@@ -36,6 +36,7 @@ logger = logging.getLogger(__name__)
 
 _ATTEMPTS = 2  # downloads of a file that arrives damaged
 
+
 def fetch(
     repository: str,
     revision: str | None = None,
