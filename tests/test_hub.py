@@ -178,6 +178,23 @@ def test_offline_what_another_program_downloaded_is_used(
     assert (info["source"], info["revision"]) == ("hub", commit)
 
 
+def test_a_model_stays_at_its_commit_when_another_program_downloads_a_newer_one(
+    hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub import hf_hub_download
+
+    hub.add("org/name", model_files("onnx/model.onnx", "onnx/model_O3.onnx"))
+    old = rank("org/name", file="onnx/model.onnx")["revision"]
+    newer = model_files("onnx/model.onnx", "onnx/model_O3.onnx", max_position_embeddings=48)
+    hub.add("org/name", newer)
+    for name in newer:
+        hf_hub_download("org/name", name, endpoint=hub.url)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    assert rank("org/name", file="onnx/model.onnx")["revision"] == old
+    with pytest.raises(DownloadFailed, match="HF_HUB_OFFLINE is set"):
+        Ranker("org/name", file="onnx/model_O3.onnx")
+
+
 @pytest.mark.parametrize("status", [401, 403, 404])
 def test_a_firewalls_page_does_not_hide_a_model_that_is_in_the_cache(
     hub: LoopbackHub, caplog: pytest.LogCaptureFixture, status: int

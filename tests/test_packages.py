@@ -156,6 +156,20 @@ def test_a_package_may_announce_a_function_that_returns_the_folder(site: Path) -
     assert resolve("elsewhere").folder == site / "model"
 
 
+def test_an_installed_package_may_lie_in_a_zip_file(
+    site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(site, "small", "flashrank_lite_small_zipped", small())
+    file = shutil.make_archive(str(tmp_path / "zipped"), "zip", site)
+    shutil.rmtree(site)
+    monkeypatch.syspath_prepend(file)
+    for variable in ("XDG_CACHE_HOME", "LOCALAPPDATA"):
+        monkeypatch.setenv(variable, str(tmp_path / "cache"))
+    found = resolve("small")
+    assert (found.manifest.name, found.source) == ("small", "package")
+    assert found.folder.parent == tmp_path / "cache" / "flashrank-lite"
+
+
 def test_list_and_verify_know_the_models_of_installed_packages(
     site: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

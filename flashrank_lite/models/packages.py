@@ -141,7 +141,8 @@ def _unzipped(package: str, subfolder: str = "") -> Path:
     cache = Path(os.environ.get(_CACHE_VARIABLE) or "~/.cache").expanduser() / "flashrank-lite"
     manifest = files / MANIFEST  # it holds the checksums of the other files
     key = hashlib.sha256(manifest.read_bytes() if manifest.is_file() else b"").hexdigest()
-    folder = cache / f"{package}.{subfolder}-{__version__}-{key[:_KEY_LENGTH]}"
+    name = f"{package}.{subfolder}" if subfolder else package
+    folder = cache / f"{name}-{__version__}-{key[:_KEY_LENGTH]}"
     if all((folder / entry.name).is_file() for entry in entries):
         return folder
     try:
