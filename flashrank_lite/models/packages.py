@@ -8,8 +8,8 @@ function without arguments that returns the folder:
     small = "flashrank_lite_small"
     other = "my_models.places:folder_of_other"
 
-The bundled model is one more of these, but for the entry point: looking through the installed
-packages takes some ten milliseconds, which a ranker of the default model need not pay.
+The bundled model is one more of these, but for the entry point: to look through 76 installed
+packages takes 44 ms of processor time, which a ranker of the default model need not pay.
 
 Files of a package that lies in a zip file (zipimport, a zipped application) are unpacked once into
 the user's cache folder, because onnxruntime and tokenizers read files only.
