@@ -143,7 +143,7 @@ def _explain(
     if status == 429:
         wait = headers.get("Retry-After")
         return DownloadFailed(
-            f"too many requests to {hub} from here (429): try again "
+            f"{hub} answered 429, too many requests from here: try again "
             f"{f'in {wait} seconds' if wait else 'later'}, or with a token (token= or HF_TOKEN), "
             "which allows more of them"
         )

@@ -4,8 +4,8 @@ What huggingface_hub keeps does not serve for this. Its `refs/main` is moved by 
 downloads from the repository, so a model would change under a user who asked for nothing; here a
 revision stays at its commit until `flashrank-lite models pull`. Its listing of a commit is stored
 by recent versions only, privately; here it lets a load choose the graph, and notice a damaged file,
-without asking the Hub. Its `verify_repo_checksums` asks the Hub, and reports every file that was not
-downloaded as missing.
+without asking the Hub. Its `verify_repo_checksums` asks the Hub, and reports as missing
+every file that was not downloaded.
 
 A record lies beside the repository's snapshots in the Hub's own cache and never changes, since a
 commit does not; which of its files were downloaded is what lies in the snapshot. As download.json,
