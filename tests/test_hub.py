@@ -312,6 +312,34 @@ def test_what_is_in_the_cache_is_loaded_without_writing_or_calling_anyone(
     assert (again.returncode, out.strip()) == (0, "[]"), errors
 
 
+COUNT = """
+import json, os, sys
+from collections import Counter
+read = Counter()
+
+def watch(event, arguments):
+    if event == "open" and str(arguments[0]).endswith(".json"):
+        read[os.path.basename(arguments[0])] += 1
+
+sys.addaudithook(watch)
+from flashrank_lite import Ranker
+Ranker(sys.argv[1]).close()
+print(json.dumps(read))
+"""
+
+
+def test_what_is_in_the_cache_is_described_by_files_that_are_read_once(
+    hub: LoopbackHub, tmp_path: Path
+) -> None:
+    hub.add("org/name", with_manifest(model_files("model.onnx"), "model.onnx"))
+    for code in (LOAD, COUNT):
+        process = load(hub, tmp_path / "home", "org/name", code)
+        out, errors = process.communicate(timeout=200)
+        assert process.returncode == 0, errors
+    read = json.loads(out)
+    assert (read["reranker.json"], read["config.json"]) == (1, 1)
+
+
 def test_two_processes_that_start_at_once_download_once(hub: LoopbackHub, tmp_path: Path) -> None:
     hub.add("org/name", model_files())
     hub.fail("tokenizer.json", wait=1, method="GET")
