@@ -1,62 +1,24 @@
 """The flashrank-lite command on a terminal: a pseudo-terminal stands in for it."""
 
-import os
-import struct
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
+from cli_support import EXAMPLE, QUERY, on_a_terminal
 
-import flashrank_lite
-from flashrank_lite.cli.width import columns, printable
+pytest.importorskip("pty", reason="pseudo-terminals are a Unix thing")
+pytest.importorskip("rich", reason="measures what a terminal shows")
 
-pty = pytest.importorskip("pty", reason="pseudo-terminals are a Unix thing")
-fcntl = pytest.importorskip("fcntl")
-termios = pytest.importorskip("termios")
+from rich.cells import cell_len  # noqa: E402
 
-EXAMPLE = Path(__file__).parents[1] / "examples" / "agriculture.jsonl"
-QUERY = "where did agriculture first arise"
-
-
-def on_a_terminal(*arguments, width=80, stdin=subprocess.DEVNULL, **variables):
-    """Run the command with standard output on a terminal: exit status, what it shows, stderr."""
-    ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, width, 0, 0))
-    hidden = {"NO_COLOR", "COLUMNS", "TERM"}
-    env = {name: value for name, value in os.environ.items() if name not in hidden}
-    env |= {"PYTHONPATH": str(Path(flashrank_lite.__file__).parents[1]), "TERM": "xterm"}
-    env |= {"PYTHONIOENCODING": "utf-8", **variables}
-    command = [sys.executable, "-m", "flashrank_lite", *map(str, arguments)]
-    process = subprocess.Popen(
-        command,
-        stdin=theirs if stdin == "terminal" else stdin,
-        stdout=theirs,
-        stderr=subprocess.PIPE,
-        env=env,
-    )
-    os.close(theirs)
-    shown = b"".join(iter(lambda: _read(ours), b""))
-    os.close(ours)
-    with process:
-        errors = process.stderr.read().decode()
-    return process.returncode, shown.decode().replace("\r\n", "\n"), errors
-
-
-def _read(descriptor):
-    try:
-        return os.read(descriptor, 65536)
-    except OSError:  # Linux's way to say that the other end has been closed
-        return b""
+from flashrank_lite.cli.screen import printable  # noqa: E402
+from flashrank_lite.models import catalog  # noqa: E402
 
 
 def test_a_terminal_gets_a_table_as_wide_as_itself():
     status, shown, errors = on_a_terminal("rank", QUERY, EXAMPLE, width=70)
     assert (status, errors) == (0, "")
     lines = shown.splitlines()
-    assert printable(lines[0]).split() == ["rank", "score", "moved", "passage"]
+    assert printable(lines[0]).split() == ["rank", "score", "moved", "id", "passage"]
     assert len(lines) == len(EXAMPLE.read_text("utf-8").splitlines()) + 2
-    assert max(columns(printable(line)) for line in lines) <= 70
+    assert max(cell_len(printable(line)) for line in lines) <= 70
     assert "▲" in shown
     assert "█" in shown
     assert "\x1b[" in shown

@@ -1,0 +1,93 @@
+"""What tests of the command share: the real command in a process of its own, in a pipe or on a
+pseudo-terminal."""
+
+import json
+import os
+import struct
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import flashrank_lite
+
+ROOT = Path(__file__).parents[1]
+EXAMPLE = ROOT / "examples" / "agriculture.jsonl"
+QUESTIONS = ROOT / "examples" / "questions.jsonl"
+QUERY = "where did agriculture first arise"
+
+
+class Done(NamedTuple):
+    """What a finished command left."""
+
+    status: int
+    out: str
+    err: str
+
+
+def environment(**changes: str) -> dict[str, str]:
+    """The environment of a child that imports the package that we test, wherever it runs."""
+    return {**os.environ, "PYTHONPATH": str(Path(flashrank_lite.__file__).parents[1]), **changes}
+
+
+def start(*arguments: object, **options: Any) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "flashrank_lite", *map(str, arguments)]
+    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen(command, **{**pipes, "env": environment(), **options})
+
+
+def run(*arguments: object, stdin: bytes = b"", **options: Any) -> Done:
+    process = start(*arguments, stdin=subprocess.PIPE, **options)
+    out, err = process.communicate(stdin, timeout=120)
+    return Done(process.returncode, out.decode(), err.decode())
+
+
+def on_a_terminal(
+    *arguments: object,
+    width: int = 80,
+    stdin: Any = subprocess.DEVNULL,
+    stderr_too: bool = False,
+    **variables: str,
+) -> Done:
+    """Run the command with its standard output on a terminal.
+
+    Args:
+        arguments: of the command.
+        width: columns of the terminal.
+        stdin: as for `Popen`, or "terminal".
+        stderr_too: whether standard error is that terminal, instead of a pipe.
+        variables: of the environment.
+    """
+    import fcntl
+    import pty
+    import termios
+
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, width, 0, 0))
+    hidden = {"NO_COLOR", "COLUMNS", "TERM"}
+    env = {name: value for name, value in environment().items() if name not in hidden}
+    env |= {"TERM": "xterm", "PYTHONIOENCODING": "utf-8", **variables}
+    process = start(
+        *arguments,
+        stdin=theirs if stdin == "terminal" else stdin,
+        stdout=theirs,
+        stderr=theirs if stderr_too else subprocess.PIPE,
+        env=env,
+    )
+    os.close(theirs)
+    shown = b"".join(iter(lambda: _read(ours), b""))
+    os.close(ours)
+    with process:
+        err = "" if process.stderr is None else process.stderr.read().decode()
+    return Done(process.returncode, shown.decode().replace("\r\n", "\n"), err)
+
+
+def rows(text: str) -> list[Any]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def _read(descriptor: int) -> bytes:
+    try:
+        return os.read(descriptor, 65536)
+    except OSError:  # Linux's way to say that the other end has been closed
+        return b""
