@@ -20,10 +20,13 @@ class RankedPassage:
         text: the passage, as given.
         score: `logit` through the ranker's activation; in [0, 1] with "sigmoid".
         logit: what the model said, unbounded; hits are sorted by it.
-        index: position of the passage in the list that was ranked.
+        index: position of the passage in the list that was ranked; of a hit that was ranked again,
+            in the list that was ranked first.
         id: the caller's id, if the passage had one.
         meta: the caller's metadata, unchanged values in a new dict.
         truncated: True if the model did not see all of the query or of the passage.
+        source: the caller's object that the passage was read from, a row of a table as a dict; not
+            in `to_dict()`.
     """
 
     text: str
@@ -33,6 +36,7 @@ class RankedPassage:
     id: str | int | None = None
     meta: dict[str, Any] = field(default_factory=dict)
     truncated: bool = False
+    source: Any = field(default=None, repr=False, compare=False)
 
     def to_dict(self) -> dict[str, Any]:
         """The hit as plain JSON types: `json.dumps` works on it whatever the metadata holds.

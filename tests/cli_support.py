@@ -1,6 +1,7 @@
 """What tests of the command share: the real command in a process of its own, in a pipe or on a
 pseudo-terminal."""
 
+import io
 import json
 import os
 import struct
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import flashrank_lite
+from flashrank_lite.cli.screen import Screen
 
 ROOT = Path(__file__).parents[1]
 EXAMPLE = ROOT / "examples" / "agriculture.jsonl"
@@ -80,6 +82,21 @@ def on_a_terminal(
     with process:
         err = "" if process.stderr is None else process.stderr.read().decode()
     return Done(process.returncode, shown.decode().replace("\r\n", "\n"), err)
+
+
+def screen(
+    width: int = 80, colour: bool = False, unicode: bool = True, encoding: str = "utf-8"
+) -> Screen:
+    """A terminal in memory; `written` reads it."""
+    stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding, newline="")
+    return Screen(stream, terminal=True, width=width, colour=colour, unicode=unicode)
+
+
+def written(to: Screen) -> str:
+    """What was written to a screen in memory."""
+    to.stream.flush()
+    content: bytes = to.stream.buffer.getvalue()  # type: ignore[attr-defined]
+    return content.decode(to.stream.encoding)
 
 
 def rows(text: str) -> list[Any]:
