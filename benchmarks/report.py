@@ -10,10 +10,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from benchmarks.cells import CHARTED
 from benchmarks.engines import NANO, RATIOS
 from benchmarks.environments import PROJECT, Environments, NotInstalled
-import numpy as np
 
 Record = dict[str, Any]
 Row = Sequence[str]

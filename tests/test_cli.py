@@ -67,7 +67,9 @@ def test_a_query_may_start_with_a_dash(succeeds):
 
 
 def test_k_is_short_for_top_k(succeeds):
-    assert succeeds("rank", QUERY, EXAMPLE, "-k", 2) == succeeds("rank", QUERY, EXAMPLE, "--top-k=2")
+    assert succeeds("rank", QUERY, EXAMPLE, "-k", 2) == succeeds(
+        "rank", QUERY, EXAMPLE, "--top-k=2"
+    )
 
 
 def test_a_least_score_leaves_the_others_out(succeeds):

@@ -6,10 +6,9 @@ from cli_support import EXAMPLE, QUERY, on_a_terminal
 pytest.importorskip("pty", reason="pseudo-terminals are a Unix thing")
 pytest.importorskip("rich", reason="measures what a terminal shows")
 
-from rich.cells import cell_len  # noqa: E402
+from rich.cells import cell_len
 
-from flashrank_lite.cli.screen import printable  # noqa: E402
-from flashrank_lite.models import catalog  # noqa: E402
+from flashrank_lite.cli.screen import printable
 
 
 def test_a_terminal_gets_a_table_as_wide_as_itself():

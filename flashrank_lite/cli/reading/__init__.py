@@ -17,7 +17,7 @@ from flashrank_lite.cli.reading.decoding import decode
 from flashrank_lite.cli.reading.formats import FORMATS, Placed, ReadOptions, read_values
 from flashrank_lite.cli.reading.source import STDIN, extension, read_source
 from flashrank_lite.errors import InvalidInput
-from flashrank_lite.fields import Fields
+from flashrank_lite.passages.fields import Fields
 from flashrank_lite.passages import Passage, read_passages
 
 __all__ = [

@@ -14,7 +14,7 @@ from typing import Any
 from flashrank_lite.cli.reading import delimited
 from flashrank_lite.errors import InvalidInput
 from flashrank_lite.passages import is_passage
-from flashrank_lite.tables import held_list
+from flashrank_lite.passages.tables import held_list
 
 FORMATS = ("text", "jsonl", "json", "csv", "tsv")
 USUAL = ("text", "page_content", "content")  # columns that hold the text where no field is named
