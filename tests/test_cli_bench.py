@@ -7,7 +7,7 @@ from cli_support import EXAMPLE, QUERY, screen, written
 
 from flashrank_lite.cli import main
 from flashrank_lite.cli.bench import write_measured
-from flashrank_lite.models.sources import bundled_folder
+from flashrank_lite.models.packages import bundled_folder
 
 
 @pytest.fixture
