@@ -252,7 +252,7 @@ def test_rank_and_info_take_a_name_and_a_file(
     assert len(capsys.readouterr().out.splitlines()) == len(PASSAGES)
     assert main(["info", *choice]) == 0
     info = json.loads(capsys.readouterr().out)
-    assert info["variant"] == "onnx/model_O3.onnx"
+    assert info["graph"] == "onnx/model_O3.onnx"
     assert "onnx/model_O3.onnx" in info["verified_files"]
 
 
@@ -287,7 +287,7 @@ def test_a_model_of_flashrank_is_unpacked_once_and_ranks(
         assert len(ranker.rank(QUERY, PASSAGES)) == len(PASSAGES)
         info = ranker.info()
     assert (info["model"], info["repository"]) == (NAME, FLASHRANK)
-    assert info["variant"] == "flashrank-MultiBERT-L12_Q.onnx"
+    assert info["graph"] == "flashrank-MultiBERT-L12_Q.onnx"
     assert hub.bodies(FLASHRANK) == [f"{NAME}.zip"]
     hub.log.clear()
     with Ranker(NAME) as again:
@@ -297,7 +297,7 @@ def test_a_model_of_flashrank_is_unpacked_once_and_ranks(
     assert [r["name"] for r in answer("list") if r["on_disk"]] == ["nano", NAME]
     answer("pull", NAME, "--to", tmp_path / "m")
     with Ranker(tmp_path / "m") as plain:
-        assert plain.info()["variant"] == info["variant"]
+        assert plain.info()["graph"] == info["graph"]
 
 
 def test_a_zip_file_that_reaches_outside_of_itself_is_refused(hub: LoopbackHub) -> None:

@@ -12,12 +12,12 @@ from flashrank_lite.cli.screen import printable
 
 
 def test_a_terminal_gets_a_table_as_wide_as_itself():
-    status, shown, errors = on_a_terminal("rank", QUERY, EXAMPLE, width=70)
+    status, shown, errors = on_a_terminal("rank", QUERY, EXAMPLE, width=76)
     assert (status, errors) == (0, "")
     lines = shown.splitlines()
     assert printable(lines[0]).split() == ["rank", "score", "moved", "id", "passage"]
     assert len(lines) == len(EXAMPLE.read_text("utf-8").splitlines()) + 2
-    assert max(cell_len(printable(line)) for line in lines) <= 70
+    assert max(cell_len(printable(line)) for line in lines) <= 76
     assert "▲" in shown
     assert "█" in shown
     assert "\x1b[" in shown

@@ -62,7 +62,9 @@ def positive(value: str) -> int:
 def encoding(value: str) -> str:
     """The name of a text encoding that this Python knows."""
     try:
-        b"".decode(value)
+        b"a".decode(value)
+    except UnicodeDecodeError:  # one byte is too short for UTF-16
+        return value
     except LookupError:
         raise argparse.ArgumentTypeError(
             f"{value!r} is not a text encoding: for instance utf-8, utf-16, cp1252 or shift_jis"

@@ -10,7 +10,7 @@ from flashrank_lite.errors import InvalidInput
 from flashrank_lite.hits import RankedPassage
 
 _BAR_ROOM = 10  # columns
-_MOST_ID = 24  # columns that ids take
+_MOST_ID = 20  # columns that ids take
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 _GREEN, _RED = "32", "31"
 

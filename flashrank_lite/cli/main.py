@@ -23,7 +23,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         command, parser, rest = find(root(), sys.argv[1:] if argv is None else list(argv))
         arguments = parse(parser, rest)
         assert command.run is not None  # a group never gets here
-        status = command.run(arguments)
+        try:
+            status = command.run(arguments)
+        except UsageError as error:
+            parser.error(str(error))  # which adds where to look
         if sys.stdout is not None:
             sys.stdout.flush()
         return status

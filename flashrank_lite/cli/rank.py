@@ -76,7 +76,7 @@ def _check(arguments: argparse.Namespace) -> bool:
     trec = (arguments.run, arguments.topics, arguments.texts)
     if arguments.queries is None and trec == (None, None, None):
         if arguments.query is None:
-            raise UsageError("give a QUERY and a FILE, or --queries FILE (see rank --help)")
+            raise UsageError("give a QUERY and a FILE, or --queries FILE")
         flags.check_not_typed(arguments.source)
         return False
     if arguments.query is not None:
