@@ -8,7 +8,7 @@ import pytest
 
 from flashrank_lite.cli import main
 from flashrank_lite.cli.command import find
-from flashrank_lite.cli.main import root
+from flashrank_lite.cli.program import root
 
 ROOT = Path(__file__).parents[1]
 PAGES = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "examples/README.md"]

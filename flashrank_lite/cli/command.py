@@ -1,4 +1,4 @@
-"""What a sub-command is, so that adding one is a new file and a line in `main.COMMANDS`.
+"""What a sub-command is, so that adding one is a new file and a line in `program.COMMANDS`.
 
 Imports argparse and nothing heavy: `flashrank-lite --help` answers before any model library loads.
 """

@@ -49,7 +49,7 @@ def read_questions(path: str, options: ReadOptions) -> list[Question]:
         InvalidInput: a line is not of that form.
     """
     questions = []
-    for number, (place, value) in enumerate(read_placed(path, replace(options, field=None)), 1):
+    for number, (place, value) in enumerate(_lines(path, options), 1):
         if not isinstance(value, dict):
             raise InvalidInput(f'{place}: not an object {{"query": ..., "passages": [...]}}')
         query = _query(value, place)
@@ -104,6 +104,10 @@ def read_trec(run: str, topics: str, texts: str, options: ReadOptions) -> list[Q
     ]
 
 
+def _lines(path: str, options: ReadOptions) -> list[Placed]:
+    return read_placed(path, replace(options, field=None, id_field=None), columns=_QUERIES)
+
+
 def _read_run(path: str) -> list[tuple[str, str, str, float]]:
     data, name = read_source(path)
     lines = []
@@ -129,7 +133,7 @@ def _read_topics(path: str) -> dict[str, str]:
         text = decode(data, name)
         topics = _TOPIC.findall(text)
         return _sgml(topics, name) if topics else _tabbed(text, name)
-    placed = read_placed(path, notice=lambda line: None)
+    placed = read_placed(path, columns=_QUERIES)
     return {
         _id(value, number): _query(value, place)
         for number, (place, value) in enumerate(placed, start=1)

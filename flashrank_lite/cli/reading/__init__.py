@@ -14,7 +14,13 @@ from typing import Any
 from flashrank_lite.cli.reading.columnar import kind_of as columnar_kind
 from flashrank_lite.cli.reading.columnar import read_rows
 from flashrank_lite.cli.reading.decoding import decode
-from flashrank_lite.cli.reading.formats import FORMATS, Placed, ReadOptions, read_values
+from flashrank_lite.cli.reading.formats import (
+    FORMATS,
+    USUAL,
+    Placed,
+    ReadOptions,
+    read_values,
+)
 from flashrank_lite.cli.reading.source import STDIN, extension, read_source
 from flashrank_lite.errors import InvalidInput
 from flashrank_lite.passages.fields import Fields
@@ -66,15 +72,20 @@ def read_placed(
     path: str | None,
     options: ReadOptions = _DEFAULTS,
     notice: Callable[[str], None] = notify,
+    columns: tuple[str, ...] = USUAL,
 ) -> list[Placed]:
-    """As `read_file`, but the values as they stand there, each with its place."""
+    """As `read_file`, but the values as they stand there, each with its place.
+
+    `columns` are names of which a table must have one, unless `options` names a field.
+    """
     data, name = read_source(path)
-    kind = columnar_kind(data)
-    if kind is not None:
-        rows = read_rows(data, name, kind)
+    columnar = columnar_kind(data)
+    if columnar is not None:
+        rows = read_rows(data, name, columnar)
         return [(f"{name}: row {number}", row) for number, row in enumerate(rows, start=1)]
     text = decode(data, name, options.encoding)
-    return read_values(text, name, "" if name == STDIN else extension(name), options, notice)
+    kind = "" if name == STDIN else extension(name)
+    return read_values(text, name, kind, options, notice, columns)
 
 
 def as_passages(placed: Sequence[Placed], options: ReadOptions = _DEFAULTS) -> list[Passage]:

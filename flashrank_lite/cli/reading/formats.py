@@ -60,7 +60,12 @@ class ReadOptions:
 
 
 def read_values(
-    text: str, name: str, extension: str, options: ReadOptions, notice: Callable[[str], None]
+    text: str,
+    name: str,
+    extension: str,
+    options: ReadOptions,
+    notice: Callable[[str], None],
+    columns: tuple[str, ...] = USUAL,
 ) -> list[Placed]:
     """The passages of a file, as they stand in it.
 
@@ -70,6 +75,7 @@ def read_values(
         extension: of its name, as in `.csv`; empty for standard input.
         options: what the user says.
         notice: is told what the content was taken for, where only the content says it.
+        columns: what a table must have one of, where no field is named.
 
     Raises:
         InvalidInput: with the place, and what to do about it.
@@ -92,7 +98,7 @@ def read_values(
         return list(_read_jsonl(text, name))
     if chosen == "json":
         return list(_read_json(text, name))
-    return list(_read_delimited(text, name, chosen, options))
+    return list(_read_delimited(text, name, chosen, options, columns))
 
 
 def sniff(text: str, options: ReadOptions) -> tuple[str, str | None]:
@@ -187,9 +193,11 @@ def _held(value: dict[str, Any], name: str) -> Any:
     return value if held is None else held
 
 
-def _read_delimited(text: str, name: str, kind: str, options: ReadOptions) -> Iterator[Placed]:
+def _read_delimited(
+    text: str, name: str, kind: str, options: ReadOptions, columns: tuple[str, ...]
+) -> Iterator[Placed]:
     named, text = delimited.excel_delimiter(text)
-    wanted = options.fields or USUAL
+    wanted = options.fields or columns
     delimiter = options.delimiter or named
     if delimiter is None:
         delimiter = "\t" if kind == "tsv" else delimited.find_delimiter(text, wanted)
@@ -200,7 +208,7 @@ def _read_delimited(text: str, name: str, kind: str, options: ReadOptions) -> It
         if header is None and options.header is False:
             header = _numbers(cells, place, options)
         elif header is None:
-            header = _names(cells, place, wanted)
+            header = _names(cells, place, wanted, bool(options.fields))
             continue
         row = dict(zip(header, cells, strict=True))
         yield place, (cells[0] if len(cells) == 1 and options.header is False else row)
@@ -217,10 +225,10 @@ def _numbers(cells: list[str], place: str, options: ReadOptions) -> list[str]:
     return header
 
 
-def _names(cells: list[str], place: str, wanted: tuple[str, ...]) -> list[str]:
+def _names(cells: list[str], place: str, wanted: tuple[str, ...], every: bool) -> list[str]:
     header = [cell.strip() for cell in cells]
     lacking = [name for name in wanted if name not in header]
-    if lacking == list(wanted) or (wanted is not USUAL and lacking):
+    if len(lacking) == len(wanted) or (every and lacking):
         raise InvalidInput(
             f"{place}: the header has no column {lacking[0]!r} (it has: {', '.join(header)}): "
             "name the column of the text with --field, or say --no-header if this line is a row"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import sys
 from collections.abc import Callable
 from pathlib import PurePath
@@ -88,9 +87,14 @@ def _with_zstandard(data: bytes) -> bytes:
             "compressed by Zstandard, which needs Python 3.14 or `pip install zstandard`; "
             "or pipe it in: zstd -dc FILE | flashrank-lite ..."
         ) from None
-    reader = zstandard.ZstdDecompressor().stream_reader(io.BytesIO(data), read_across_frames=True)
-    decompressed: bytes = reader.read()
-    return decompressed
+    parts = []
+    while data:
+        frame = zstandard.ZstdDecompressor().decompressobj()
+        parts.append(frame.decompress(data))
+        if not frame.eof:
+            raise EOFError("the end is missing")
+        data = frame.unused_data
+    return b"".join(parts)
 
 
 _DECOMPRESSORS: dict[bytes, Callable[[bytes], bytes]] = {
