@@ -14,6 +14,18 @@ def positive(name: str, value: int | None) -> int | None:
     return value
 
 
+def required(name: str, value: int) -> int:
+    """The value, if it is a whole number of at least 1.
+
+    Raises:
+        InvalidInput: it is not.
+    """
+    checked = positive(name, value)
+    if checked is None:
+        raise InvalidInput(f"{name} must be a positive whole number, not None")
+    return checked
+
+
 def check_text(name: str, value: object) -> None:
     """Raises InvalidInput if the value is no str."""
     if not isinstance(value, str):

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -18,6 +19,10 @@ from flashrank_lite.logits import Activation, activate
 from flashrank_lite.options import Device, ModelOptions, Providers, Token
 from flashrank_lite.passages import Passage, read_passages
 from flashrank_lite.scorer import Candidates, Scorer, Scores
+from flashrank_lite.strategies.fusion import FirstStage, Kind
+from flashrank_lite.strategies.grouping import GroupBy, best_of_groups
+from flashrank_lite.strategies.in_flight import InFlight
+from flashrank_lite.strategies.stack import Long, Strategies, stack
 
 T = TypeVar("T")
 Floats = NDArray[np.float32]
@@ -53,6 +58,19 @@ class Ranker:
         device: "cpu", "cuda" (that, or an error that says what is missing) or "auto" (CUDA where it
             works; `info()` says why not); None for what `providers` say.
         providers: onnxruntime execution providers, preferred first; None for the CPU.
+        long: "windows" to read a passage that does not fit the model in overlapping windows and
+            score it by the best, "truncate" to read its beginning only; None for "windows" with
+            every model, "truncate" with a scorer that cannot say where its tokens lie.
+        then: a second, stronger model (as `model`) or scorer, which reads the best `keep` passages
+            of the first again; the others stay below them, in the first's order. It is opened with
+            the same token, threads, batch_tokens, device and providers.
+        keep: how many that are; None for 25.
+        fusion: sort by a blend of the model and the first stage, whose scores the passages carry
+            (else it is the order they are in): "rrf" blends ranks, "linear" and "z" scores brought
+            to one scale. `score` is then the blend, in [0, 1]. None for the model alone.
+        weight: of the model in the blend, from 0 to 1; None for what was measured to be best.
+        first_stage: "given", or "bm25" to score the passages of the list by BM25 for the blend
+            (pip install "flashrank-lite[bm25]"); None for "given".
 
     Raises:
         ModelNotFound: there is no such folder, name, repository or revision.
@@ -77,6 +95,12 @@ class Ranker:
         batch_tokens: int | None = None,
         device: Device | None = None,
         providers: Providers | None = None,
+        long: Long | None = None,
+        then: str | os.PathLike[str] | Scorer | None = None,
+        keep: int | None = None,
+        fusion: Kind | None = None,
+        weight: float | None = None,
+        first_stage: FirstStage | None = None,
     ) -> None:
         if activation not in (None, "sigmoid", "raw"):
             raise InvalidInput(f"activation must be 'sigmoid', 'raw' or None, not {activation!r}")
@@ -91,13 +115,18 @@ class Ranker:
             device=device,
             providers=providers,
         )
+        self._strategies = Strategies(long, keep, fusion, weight, first_stage)
         if scorer is None:
             scorer = CrossEncoder(model, options)
         elif model is not None or options != ModelOptions():
             raise InvalidInput(
                 "scorer comes opened: pass model and the arguments that open one to the scorer"
             )
-        self._scorer = scorer
+        if isinstance(then, (str, os.PathLike)):
+            then = CrossEncoder(then, options.of_another_model())
+        self._model, self._then = scorer, then
+        self._scorer = stack(scorer, then, self._strategies)
+        self._in_flight = InFlight()
         self._activation: Activation = activation or scorer.info().get("activation", "sigmoid")
 
     def rank(
@@ -107,6 +136,8 @@ class Ranker:
         top_k: int | None = None,
         *,
         instruction: str | None = None,
+        long: Long | None = None,
+        group_by: GroupBy | None = None,
     ) -> list[RankedPassage]:
         """Rank passages, best first; ties keep the order of the input.
 
@@ -116,6 +147,10 @@ class Ranker:
                 or `.page_content`; any iterable of these. They are never changed.
             top_k: how many hits to return; None for all.
             instruction: what to look for, for models that take one; None for the ranker's.
+            long: "truncate" or "windows" for long passages; None for the ranker's.
+            group_by: of passages that share this, the best alone is a hit: "id", a key of the
+                metadata (say, of the document), or a function of the passage. A passage without it
+                stands for itself.
 
         Raises:
             InvalidInput: an argument or a passage cannot be used; the message names it.
@@ -123,25 +158,40 @@ class Ranker:
             RankerClosed: after `close`.
             CallCancelled: the call was cancelled (`flashrank_lite.call`).
         """
-        return self.rank_many([query], [passages], top_k, instruction=instruction)[0]
+        return self.rank_many(
+            [query], [passages], top_k, instruction=instruction, long=long, group_by=group_by
+        )[0]
 
     def score(
-        self, query: str, passages: Iterable[Any], *, instruction: str | None = None
+        self,
+        query: str,
+        passages: Iterable[Any],
+        *,
+        instruction: str | None = None,
+        long: Long | None = None,
     ) -> Floats:
-        """Score passages: float32, (n,), in the order of the input. Arguments as for `rank`."""
+        """Score passages: float32, (n,), in the order of the input. Arguments as for `rank`.
+
+        Of a cascade the scores are of two models, which do not compare.
+        """
         check_text("the query", query)
         candidates = _candidates(query, read_passages(passages))
-        (scores,) = self._scorer.score([candidates], instruction=instruction)
-        return activate(scores.logits, self._activation)
+        (scores,) = self._score([candidates], instruction, long)
+        return self._values(scores)
 
     def score_pairs(
-        self, pairs: Iterable[tuple[str, Any]], *, instruction: str | None = None
+        self,
+        pairs: Iterable[tuple[str, Any]],
+        *,
+        instruction: str | None = None,
+        long: Long | None = None,
     ) -> Floats:
         """Score (query, passage) pairs: float32, (n,), in the order of the input.
 
         Args:
-            pairs: queries, and passages as for `rank`.
+            pairs: queries, and passages as for `rank`. Those of one query are a list.
             instruction: as for `rank`.
+            long: as for `rank`.
 
         Raises:
             InvalidInput: an entry is not a pair of a str and a passage.
@@ -158,11 +208,11 @@ class Ranker:
             rows.setdefault(query, []).append(row)
         read = read_passages(passages)
         lists = [_candidates(query, [read[row] for row in rows[query]]) for query in rows]
-        logits = np.empty(len(read), np.float32)
-        found = self._scorer.score(lists, instruction=instruction)
+        values = np.empty(len(read), np.float32)
+        found = self._score(lists, instruction, long)
         for places, scores in zip(rows.values(), found, strict=True):
-            logits[places] = scores.logits
-        return activate(logits, self._activation)
+            values[places] = self._values(scores)
+        return values
 
     def rank_many(
         self,
@@ -171,6 +221,8 @@ class Ranker:
         top_k: int | None = None,
         *,
         instruction: str | None = None,
+        long: Long | None = None,
+        group_by: GroupBy | None = None,
     ) -> list[list[RankedPassage]]:
         """Rank one list of passages per query; batches are shared across queries.
 
@@ -179,6 +231,8 @@ class Ranker:
             lists_of_passages: for each query its passages, as for `rank`.
             top_k: how many hits to return per query; None for all.
             instruction: as for `rank`, for all queries.
+            long: as for `rank`.
+            group_by: as for `rank`; each list by itself.
 
         Raises:
             InvalidInput: as for `rank`, or there are not as many lists as queries.
@@ -197,8 +251,11 @@ class Ranker:
                 f"{len(queries)} queries but {len(lists)} lists of passages: pass one per query"
             )
         candidates = [_candidates(*entry) for entry in zip(queries, lists, strict=True)]
-        found = self._scorer.score(candidates, instruction=instruction)
-        return [self._hits(read, scores, top_k) for read, scores in zip(lists, found, strict=True)]
+        found = self._score(candidates, instruction, long)
+        return [
+            self._hits(read, scores, top_k, group_by)
+            for read, scores in zip(lists, found, strict=True)
+        ]
 
     async def arank(
         self,
@@ -207,21 +264,34 @@ class Ranker:
         top_k: int | None = None,
         *,
         instruction: str | None = None,
+        long: Long | None = None,
+        group_by: GroupBy | None = None,
     ) -> list[RankedPassage]:
         """`rank` in a thread, off the event loop; stops within a batch when it is cancelled."""
-        return await _off_loop(self.rank, query, passages, top_k, instruction=instruction)
+        return await _off_loop(
+            self.rank, query, passages, top_k, instruction=instruction, long=long, group_by=group_by
+        )
 
     async def ascore(
-        self, query: str, passages: Iterable[Any], *, instruction: str | None = None
+        self,
+        query: str,
+        passages: Iterable[Any],
+        *,
+        instruction: str | None = None,
+        long: Long | None = None,
     ) -> Floats:
         """`score` in a thread, as `arank`."""
-        return await _off_loop(self.score, query, passages, instruction=instruction)
+        return await _off_loop(self.score, query, passages, instruction=instruction, long=long)
 
     async def ascore_pairs(
-        self, pairs: Iterable[tuple[str, Any]], *, instruction: str | None = None
+        self,
+        pairs: Iterable[tuple[str, Any]],
+        *,
+        instruction: str | None = None,
+        long: Long | None = None,
     ) -> Floats:
         """`score_pairs` in a thread, as `arank`."""
-        return await _off_loop(self.score_pairs, pairs, instruction=instruction)
+        return await _off_loop(self.score_pairs, pairs, instruction=instruction, long=long)
 
     async def arank_many(
         self,
@@ -230,10 +300,18 @@ class Ranker:
         top_k: int | None = None,
         *,
         instruction: str | None = None,
+        long: Long | None = None,
+        group_by: GroupBy | None = None,
     ) -> list[list[RankedPassage]]:
         """`rank_many` in a thread, as `arank`."""
         return await _off_loop(
-            self.rank_many, queries, lists_of_passages, top_k, instruction=instruction
+            self.rank_many,
+            queries,
+            lists_of_passages,
+            top_k,
+            instruction=instruction,
+            long=long,
+            group_by=group_by,
         )
 
     def info(self) -> dict[str, Any]:
@@ -254,7 +332,7 @@ class Ranker:
 
     def close(self) -> None:
         """Free the model: calls in flight finish, later ones raise RankerClosed."""
-        self._scorer.close()
+        self._in_flight.close(self._scorer.close)
 
     def __enter__(self) -> "Ranker":
         return self
@@ -271,35 +349,62 @@ class Ranker:
         info = self._scorer.info()
         return f"<Ranker {info.get('model', type(self._scorer).__name__)!r}>"
 
-    def _hits(self, read: list[Passage], scores: Scores, top_k: int | None) -> list[RankedPassage]:
+    def _score(
+        self, lists: Sequence[Candidates], instruction: str | None, long: Long | None
+    ) -> list[Scores]:
+        scorer = self._scorer
+        if long is not None:
+            scorer = stack(self._model, self._then, replace(self._strategies, long=long))
+        with self._in_flight.one():
+            return scorer.score(lists, instruction=instruction)
+
+    def _values(self, scores: Scores) -> Floats:
+        """What a user sees: the blend, where there is one, or the activated logit."""
         values = activate(scores.logits, self._activation)
-        order = np.argsort(-scores.logits, kind="stable")[:top_k]
+        return values if scores.fused is None else _first_known(scores.fused, values)
+
+    def _hits(
+        self, read: list[Passage], scores: Scores, top_k: int | None, group_by: GroupBy | None
+    ) -> list[RankedPassage]:
+        values = self._values(scores)
+        order = scores.order().tolist()
+        if group_by is not None:
+            order = best_of_groups(order, read, group_by)
         return [
             RankedPassage(
                 text=read[row].text,
                 score=float(values[row]),
                 logit=float(scores.logits[row]),
-                index=int(row),
+                index=row,
                 id=read[row].id,
                 meta=read[row].meta,
                 truncated=bool(scores.truncated[row]),
+                span=None if scores.spans is None else tuple(scores.spans[row].tolist()),
             )
-            for row in order
+            for row in order[:top_k]
         ]
 
 
+def _first_known(values: Floats, otherwise: Floats) -> Floats:
+    return np.where(np.isnan(values), otherwise, values)
+
+
 def _candidates(query: str, read: list[Passage]) -> Candidates:
-    return Candidates(query, [passage.text for passage in read])
+    texts = [passage.text for passage in read]
+    scores = [passage.first_stage for passage in read]
+    if all(score is None for score in scores):
+        return Candidates(query, texts)
+    return Candidates(query, texts, np.array(scores, np.float32))  # NaN for None
 
 
-async def _off_loop(function: Callable[..., T], *arguments: Any, instruction: str | None) -> T:
+async def _off_loop(function: Callable[..., T], *arguments: Any, **options: Any) -> T:
     import asyncio  # 60 ms that only those who use it should pay; they have it imported already
 
     call = Call(parent=current())
 
     def work() -> T:
         with running(call):
-            return function(*arguments, instruction=instruction)
+            return function(*arguments, **options)
 
     try:
         return await asyncio.to_thread(work)
