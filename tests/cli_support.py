@@ -49,6 +49,7 @@ def on_a_terminal(
     width: int = 80,
     stdin: Any = subprocess.DEVNULL,
     stderr_too: bool = False,
+    first_path: str = "",
     **variables: str,
 ) -> Done:
     """Run the command with its standard output on a terminal.
@@ -58,6 +59,7 @@ def on_a_terminal(
         width: columns of the terminal.
         stdin: as for `Popen`, or "terminal".
         stderr_too: whether standard error is that terminal, instead of a pipe.
+        first_path: a folder that Python imports from before all others.
         variables: of the environment.
     """
     import fcntl
@@ -68,6 +70,8 @@ def on_a_terminal(
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, width, 0, 0))
     hidden = {"NO_COLOR", "COLUMNS", "TERM"}
     env = {name: value for name, value in environment().items() if name not in hidden}
+    if first_path:
+        env["PYTHONPATH"] = os.pathsep.join([first_path, env["PYTHONPATH"]])
     env |= {"TERM": "xterm", "PYTHONIOENCODING": "utf-8", **variables}
     process = start(
         *arguments,
