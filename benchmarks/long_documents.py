@@ -33,8 +33,10 @@ from flashrank_lite.strategies import Windows
 from flashrank_lite.strategies.splitting import split
 
 SHORTEST, LONGEST = 1000, 4000  # words of a joined document
-CONFIGURATIONS = ((496, 372), (256, 192), (256, 128), (128, 96))  # size and stride in tokens
-CAPS = (8, 16, 32, 64)  # windows of a document, at the product's default size
+# Size and stride in tokens of the windows after the beginning, which is read at once.
+CONFIGURATIONS = ((496, 372), (256, 192), (256, 128), (128, 96))
+CAPPED = (256, 192)
+CAPS = (8, 16, 32, 64)  # windows of a document
 BEST = 3
 Floats = NDArray[np.float32]
 
@@ -134,7 +136,10 @@ def _report(name: str, collection: Collection, states: LateStates) -> None:
     order = [-np.arange(len(candidates)) for candidates in collection.candidates]
     _row("first stage", _mean(collection, order), 0)
     for size, stride in CONFIGURATIONS:
-        windows = [list(split(text, size, stride, _spans(states))) for text in collection.texts]
+        windows = [
+            list(split(text, PASSAGE_TOKENS, size, stride, _spans(states)))
+            for text in collection.texts
+        ]
         read = _tokens(states, collection.texts, windows)
         logits, late = _score(collection.texts, windows, queries, states)
         if size == PASSAGE_TOKENS:
@@ -154,7 +159,7 @@ def _report(name: str, collection: Collection, states: LateStates) -> None:
         }
         for aggregate, values in aggregates.items():
             _row(f"{size} by {stride}, {aggregate}", _documents(collection, values), read)
-        if (size, stride) == CONFIGURATIONS[1]:
+        if (size, stride) == CAPPED:
             for cap in CAPS:
                 values = [of_text[:cap].max(axis=0) for of_text in logits]
                 part = [of_text[:cap] for of_text in windows]

@@ -171,6 +171,22 @@ class Calibration:
         return cls.from_dict(values)
 
 
+def check_activation(activation: object, model: str | None = None) -> None:
+    """Raises InvalidInput if it is no activation, or one that was fitted on another model."""
+    if isinstance(activation, Calibration):
+        if None not in (model, activation.model) and model != activation.model:
+            raise InvalidInput(
+                f"this calibration was fitted on {activation.model!r} and says nothing of "
+                f"{model!r}: fit one with this ranker's calibrate, or, if they are one model under "
+                "two names, pass dataclasses.replace(calibration, model=None)"
+            )
+    elif activation not in (None, "sigmoid", "raw"):
+        raise InvalidInput(
+            "activation must be 'sigmoid', 'raw' or None, or what Ranker.calibrate or "
+            f"Calibration.load returned, not {activation!r}"
+        )
+
+
 def fit(
     logits: NDArray[Any],
     labels: NDArray[np.bool_],

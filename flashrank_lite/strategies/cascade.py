@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from flashrank_lite.arguments import required
 from flashrank_lite.errors import InvalidInput
-from flashrank_lite.scorer import Candidates, Scorer, Scores
-from flashrank_lite.strategies.windows import Windows, whole_spans
+from flashrank_lite.scorer import Candidates, Scorer, Scores, TokenScorer
+from flashrank_lite.strategies.splitting import split
+from flashrank_lite.strategies.windows import whole_spans
 
 T = TypeVar("T", bound=np.generic)
 
@@ -102,19 +103,26 @@ class EarlyPruning:
         tokens: int = PRUNING_TOKENS,
         margin: float = PRUNING_MARGIN,
     ) -> None:
-        self._scorer = scorer
+        if not isinstance(scorer, TokenScorer):
+            raise InvalidInput(
+                f"a {type(scorer).__name__} cannot say where the beginning of a passage ends: it "
+                "has no `token_spans` (see `flashrank_lite.scorer.TokenScorer`)"
+            )
+        self._scorer: TokenScorer = scorer
         self._top_k = required("top_k", top_k)
         self._tokens = required("tokens", tokens)
-        self._beginning = Windows(scorer, tokens, aggregate="first")
         if not margin >= 0:
             raise InvalidInput(f"margin must be a number of at least 0, not {margin!r}")
         self._margin = float(margin)
 
     def score(self, lists: Sequence[Candidates], *, instruction: str | None = None) -> list[Scores]:
         """Score every list, as `Scorer.score` says; stage 1 is what was read whole."""
+        cut = [self._cut(one) for one in lists]
         beginnings = [
-            replace(one, spans=None)
-            for one in self._beginning.score(lists, instruction=instruction)
+            replace(scores, truncated=scores.truncated | _shorter(beginning.texts, one.texts))
+            for one, beginning, scores in zip(
+                lists, cut, self._scorer.score(cut, instruction=instruction), strict=True
+            )
         ]
         survivors = [self._survivors(one.logits) for one in beginnings]
         # what fits into its beginning has been read whole
@@ -136,11 +144,21 @@ class EarlyPruning:
         """Close the scorer."""
         self._scorer.close()
 
+    def _cut(self, one: Candidates) -> Candidates:
+        """The list with the beginnings of its passages."""
+        tokens, token_spans = self._tokens, self._scorer.token_spans
+        ends = [next(split(text, tokens, tokens, tokens, token_spans))[1] for text in one.texts]
+        return replace(one, texts=[text[:end] for text, end in zip(one.texts, ends, strict=True)])
+
     def _survivors(self, logits: NDArray[np.float32]) -> NDArray[np.intp]:
         if len(logits) <= self._top_k:
             return np.arange(len(logits))
         last = np.partition(logits, -self._top_k)[-self._top_k]
         return np.flatnonzero(logits >= last - np.float32(self._margin))
+
+
+def _shorter(texts: Sequence[str], than: Sequence[str]) -> NDArray[np.bool_]:
+    return np.array([len(a) < len(b) for a, b in zip(texts, than, strict=True)], np.bool_)
 
 
 def _rescore(

@@ -43,10 +43,13 @@ def best_of_groups(order: Iterable[int], passages: Sequence[Passage], by: GroupB
 
 
 def _group(passage: Passage, by: GroupBy) -> Hashable:
+    group: Any
     if callable(by):
         group = by(passage)
+    elif by == "id":
+        group = passage.id
     else:
-        group = passage.id if by == "id" else passage.meta.get(by)
+        group = passage.meta.get(by)
     try:
         hash(group)
     except TypeError:

@@ -18,8 +18,8 @@ CHARACTERS_PER_TOKEN = 8
 _SENTENCE_END = re.compile(r"""(?:[.!?…]["'”’»)\]}*_]*\s+|[。！？｡]["'”’»)\]}]*\s*)\Z""")
 
 
-def split(text: str, size: int, stride: int, token_spans: TokenSpans) -> Iterator[Span]:
-    """Windows of a text, first to last; together they cover it.
+def split(text: str, read: int, size: int, stride: int, token_spans: TokenSpans) -> Iterator[Span]:
+    """What a model reads of a text at once, and then windows of the rest; together they cover it.
 
     A window ends with a sentence where one ends in its last quarter, else with a word. The next one
     starts `stride` tokens after its start, or with the sentence that starts up to a quarter later,
@@ -27,33 +27,39 @@ def split(text: str, size: int, stride: int, token_spans: TokenSpans) -> Iterato
 
     Args:
         text: the text.
-        size: tokens of a window at most.
-        stride: tokens from one start to the next, at most `size`.
+        read: tokens that are read of it at once.
+        size: tokens of a window of the rest at most.
+        stride: tokens from one start to the next, at most `size`; the first window shares
+            `size - stride` tokens with what is read at once.
         token_spans: where the tokens of a text lie, in characters.
 
     Yields:
-        Start and end of each window in characters; one that covers the text if it fits.
+        Start and end of each window in characters; of a text that fits, just all of it.
     """
-    begin = 0
+    spans, complete = _block(text, 0, read, token_spans)
+    if complete and len(spans) <= read:
+        yield 0, len(text)
+        return
+    yield 0, int(spans[read - 1, 1])
+    start = _start(text, spans, max(1, read - (size - stride)), read, size)
+    yield from _windows(text, int(spans[start, 0]), size, stride, token_spans)
+
+
+def _windows(
+    text: str, begin: int, size: int, stride: int, token_spans: TokenSpans
+) -> Iterator[Span]:
+    start = begin
     while True:
-        spans, complete = _block(text, begin, size, token_spans)
-        first, start = 0, begin
+        spans, complete = _block(text, start, size, token_spans)
+        first = 0
         while len(spans) - first > size:
             end = _end(text, spans, first, size)
             yield start, int(spans[end - 1, 1])
-            first = _next(text, spans, first, end, size, stride)
+            first = max(first + 1, _start(text, spans, first + stride, end, size))
             start = int(spans[first, 0])
         if complete:
             yield start, len(text)
             return
-        begin = start
-
-
-def longer_than(text: str, size: int, token_spans: TokenSpans) -> bool:
-    """Whether a text has more than `size` tokens; of a long one only the beginning is read."""
-    if len(text.encode("utf-8", "replace")) <= size:  # a token has a byte or more
-        return False
-    return len(_block(text, 0, size, token_spans)[0]) > size
 
 
 def _block(
@@ -84,13 +90,13 @@ def _end(text: str, spans: NDArray[np.int32], first: int, size: int) -> int:
     return _word_start(text, spans, last, first)
 
 
-def _next(text: str, spans: NDArray[np.int32], first: int, end: int, size: int, stride: int) -> int:
-    """The token that the window after [first, end) starts with."""
-    start = min(first + stride, end)
-    for later in range(start, min(start + size // 4, end) + 1):
-        if _sentence_starts(text, spans, later):
-            return later
-    return _word_start(text, spans, start, first)
+def _start(text: str, spans: NDArray[np.int32], wanted: int, end: int, size: int) -> int:
+    """The token that a window starts with, after one that ends before token `end`."""
+    wanted = min(wanted, end)
+    for start in range(wanted, min(wanted + size // 4, end) + 1):
+        if _sentence_starts(text, spans, start):
+            return start
+    return _word_start(text, spans, wanted, 0)
 
 
 def _sentence_starts(text: str, spans: NDArray[np.int32], token: int) -> bool:

@@ -1,4 +1,4 @@
-"""`Ranker`'s arguments → the scorers put together: windows inside, cascade over them, blend last."""
+"""`Ranker`'s arguments → scorers put together: windows inside, a cascade over them, blend last."""
 
 from dataclasses import dataclass
 from typing import Literal, get_args

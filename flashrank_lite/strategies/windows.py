@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from flashrank_lite.arguments import positive, required
 from flashrank_lite.errors import InvalidInput
 from flashrank_lite.scorer import Candidates, Scorer, Scores, TokenScorer
-from flashrank_lite.strategies.splitting import Span, longer_than, split
+from flashrank_lite.strategies.splitting import Span, split
 
 Aggregate = Literal["max", "first", "mean"]
 
@@ -30,7 +30,10 @@ _Window = tuple[int, int, Span]  # the list, the passage in it, its characters
 
 
 class Windows:
-    """Scores each passage by its windows; one that fits a window is scored as without.
+    """Scores each passage by its windows; one that the model reads whole is scored as without.
+
+    The beginning is read as without windows too: as much of it as the model takes. What follows is
+    read in windows of `size` tokens.
 
     Args:
         scorer: what scores the windows, pair by pair; a `TokenScorer`, as a `CrossEncoder` is.
@@ -80,22 +83,24 @@ class Windows:
 
     def score(self, lists: Sequence[Candidates], *, instruction: str | None = None) -> list[Scores]:
         """Score every list, as `Scorer.score` says; `spans` are those of the best windows."""
-        sizes = [self._window(one.query, instruction) for one in lists]
-        long = [
-            [longer_than(text, size, self._scorer.token_spans) for text in one.texts]
-            for one, size in zip(lists, sizes, strict=True)
-        ]
-        if not any(map(any, long)):
-            scored = self._scorer.score(lists, instruction=instruction)
-            return [
-                replace(scores, spans=whole_spans(one.texts))
-                for one, scores in zip(lists, scored, strict=True)
+        # Who truncates says so, and only then a text is tokenised once more.
+        beginnings = self._scorer.score(lists, instruction=instruction)
+        read = [
+            [
+                _Read(len(text), float(logit), bool(truncated))
+                for text, logit, truncated in zip(
+                    one.texts, scores.logits, scores.truncated, strict=True
+                )
             ]
-        read = [[_Read() for _ in one.texts] for one in lists]
-        windows = self._windows(lists, sizes, long, read)
+            for one, scores in zip(lists, beginnings, strict=True)
+        ]
+        windows = self._windows(lists, read, instruction)
         while chunk := list(islice(windows, CHUNK_WINDOWS)):
             self._score(lists, chunk, read, instruction)
-        return [self._scores(passages) for passages in read]
+        return [
+            self._scores(passages, scores)
+            for passages, scores in zip(read, beginnings, strict=True)
+        ]
 
     def info(self) -> dict[str, Any]:
         """The wrapped scorer's, and `windows`: how long passages are read."""
@@ -113,30 +118,32 @@ class Windows:
         """Close the wrapped scorer."""
         self._scorer.close()
 
-    def _window(self, query: str, instruction: str | None) -> int:
-        room = self._scorer.room(query, instruction=instruction)
-        return room if self._size is None else min(self._size, room)
-
     def _windows(
         self,
         lists: Sequence[Candidates],
-        sizes: Sequence[int],
-        long: Sequence[Sequence[bool]],
         read: Sequence[Sequence["_Read"]],
+        instruction: str | None,
     ) -> Iterator[_Window]:
-        """The windows of all passages, in their order; what is left unread is noted in `read`."""
-        most = 1 if self._aggregate == "first" else self._max_windows
-        for number, (one, size) in enumerate(zip(lists, sizes, strict=True)):
+        """The windows after the beginnings; what stays unread is noted in `read`."""
+        most = None if self._max_windows is None else self._max_windows - 1
+        for number, one in enumerate(lists):
+            if not any(passage.truncated for passage in read[number]):
+                continue
+            room = self._scorer.room(one.query, instruction=instruction)
+            size = room if self._size is None else min(self._size, room)
             stride = min(self._stride or max(1, size * 3 // 4), size)
-            for place, text in enumerate(one.texts):
-                if not long[number][place]:
-                    yield number, place, (0, len(text))
+            for place, (text, passage) in enumerate(zip(one.texts, read[number], strict=True)):
+                if not passage.truncated:
                     continue
-                spans = split(text, size, stride, self._scorer.token_spans)
-                end = 0
-                for start, end in islice(spans, most):
-                    yield number, place, (start, end)
-                read[number][place].truncated |= end < len(text)
+                spans = split(text, room, size, stride, self._scorer.token_spans)
+                _, end = passage.span = next(spans)
+                if end == len(text):  # the query was truncated
+                    continue
+                passage.truncated = False
+                if self._aggregate != "first":
+                    for start, end in islice(spans, most):
+                        yield number, place, (start, end)
+                passage.truncated |= end < len(text)
 
     def _score(
         self,
@@ -167,11 +174,12 @@ class Windows:
     def _kept(self) -> int:
         return self._best_k if self._aggregate == "mean" else 1
 
-    def _scores(self, passages: Sequence["_Read"]) -> Scores:
-        return Scores(
-            np.array([np.mean(passage.best) for passage in passages], np.float32),
-            np.array([passage.truncated for passage in passages], np.bool_),
-            np.array([passage.span for passage in passages], np.int32).reshape(-1, 2),
+    def _scores(self, passages: Sequence["_Read"], beginnings: Scores) -> Scores:
+        return replace(
+            beginnings,
+            logits=np.array([np.mean(passage.best) for passage in passages], np.float32),
+            truncated=np.array([passage.truncated for passage in passages], np.bool_),
+            spans=np.array([passage.span for passage in passages], np.int32).reshape(-1, 2),
         )
 
 
@@ -180,14 +188,14 @@ class _Read:
 
     __slots__ = ("best", "span", "truncated")
 
-    def __init__(self) -> None:
-        self.best: list[float] = []  # logits, the greatest first
-        self.span: Span = (0, 0)
-        self.truncated = False
+    def __init__(self, length: int, logit: float, truncated: bool) -> None:
+        self.best = [logit]  # the greatest first
+        self.span: Span = (0, length)
+        self.truncated = truncated
 
     def add(self, span: Span, logit: float, truncated: bool, kept: int) -> None:
         """One window more, of which the best `kept` logits are remembered."""
-        if not self.best or logit > self.best[0]:
+        if logit > self.best[0]:
             self.span = span
         self.best = sorted([*self.best, logit], reverse=True)[:kept]
         self.truncated |= truncated
