@@ -187,6 +187,18 @@ def test_a_trec_run_has_a_line_a_hit_in_their_order():
     assert trec_lines(hits, "q7", "mine") == ["q7 Q0 D1 1 2.5 mine", "q7 Q0 0 2 -1.25 mine"]
 
 
+def test_the_scores_of_a_trec_run_never_rise():
+    """Readers of runs sort by them, and a blend or a cascade does not sort by the logit."""
+
+    def scores(*pairs):
+        hits = [RankedPassage("a", score, logit, 0) for score, logit in pairs]
+        return [float(line.split()[4]) for line in trec_lines(hits, "q", "run")]
+
+    assert scores((0.9, 2.0), (0.8, 1.0)) == [2.0, 1.0]
+    assert scores((0.9, 1.0), (0.8, 2.0)) == [0.9, 0.8]
+    assert scores((0.1, 1.0), (0.8, 2.0)) == [2.0, 1.0]
+
+
 @pytest.mark.parametrize("bad", ["a b", "", "a\tb"])
 def test_an_id_that_a_trec_run_cannot_hold_is_refused(bad):
     with pytest.raises(InvalidInput, match="cannot stand in a TREC run"):

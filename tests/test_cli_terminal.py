@@ -11,6 +11,7 @@ pytest.importorskip("rich", reason="measures what a terminal shows")
 from rich.cells import cell_len
 
 from flashrank_lite.cli.screen import printable
+from flashrank_lite.models import catalog
 
 
 def test_a_terminal_gets_a_table_as_wide_as_itself():

@@ -100,6 +100,16 @@ MODEL = (
         metavar="TEXT",
         help="what to look for, for models that take an instruction (default: the model's own)",
     ),
+    flag("--long", choices=("windows", "truncate"), help="how to read a passage that is too long"),
+    flag("--then", metavar="M", help="a stronger model that ranks the best of the first again"),
+    flag("--keep", metavar="N", type=positive, help="how many --then ranks again (default: 25)"),
+    flag(
+        "--fusion",
+        choices=("rrf", "linear", "z"),
+        help='blend with the first stage: the "score" that passages carry, or else their order',
+    ),
+    flag("--weight", metavar="W", type=float, help="of the model in --fusion, from 0 to 1"),
+    flag("--first-stage", choices=("given", "bm25"), help="of --fusion (default: given)"),
 )
 RAW = flag(
     "--raw",
@@ -112,6 +122,7 @@ RAW = flag(
 RANKING = (
     flag("-k", "--top-k", metavar="K", type=positive, help="show the K best only"),
     flag("--min-score", metavar="S", type=float, help="leave out what scores less than S"),
+    flag("--group-by", metavar="KEY", help="show the best of those that share this metadata only"),
 )
 READING = (
     flag(

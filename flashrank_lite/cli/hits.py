@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 from flashrank_lite.cli.screen import BOLD, DIM, Screen
 from flashrank_lite.cli.tables import Cell, Column, write_table
@@ -39,11 +40,16 @@ def write_hits(hits: Sequence[RankedPassage], ranked: int, limit: int, screen: S
 
 
 def trec_lines(hits: Sequence[RankedPassage], query_id: str, run_name: str) -> list[str]:
-    """Hits as lines of a TREC run, `query Q0 document rank score run`; the score is the logit.
+    """Hits as lines of a TREC run, `query Q0 document rank score run`.
+
+    The score is the logit if hits are in the order of their logits, the score if in that order (a
+    blend), and else what keeps the order (a cascade): readers of runs sort by it.
 
     Raises:
         InvalidInput: an id has a space, which the format cannot hold.
     """
+    logits, scores = [hit.logit for hit in hits], [hit.score for hit in hits]
+    written = next((values for values in (logits, scores) if _falls(values)), None)
     lines = []
     for rank, hit in enumerate(hits, start=1):
         document = str(hit.index if hit.id is None else hit.id)
@@ -53,7 +59,8 @@ def trec_lines(hits: Sequence[RankedPassage], query_id: str, run_name: str) -> l
                     f"{one!r} cannot stand in a TREC run, where a space ends an id: change it, or "
                     "write --format jsonl"
                 )
-        lines.append(f"{query_id} Q0 {document} {rank} {hit.logit!r} {run_name}")
+        score = float(len(hits) + 1 - rank) if written is None else written[rank - 1]
+        lines.append(f"{query_id} Q0 {document} {rank} {score!r} {run_name}")
     return lines
 
 
@@ -80,6 +87,10 @@ def _write_rows(hits: Sequence[RankedPassage], screen: Screen) -> None:
         ]
         rows.append(row if named else row[:4] + row[5:])
     write_table(columns if named else columns[:4] + columns[5:], rows, screen)
+
+
+def _falls(values: Sequence[float]) -> bool:
+    return all(before >= after for before, after in pairwise(values))
 
 
 def _move(places: int, screen: Screen) -> Cell:

@@ -12,7 +12,7 @@ from flashrank_lite.cli.questions import Question, read_questions, read_trec
 from flashrank_lite.cli.reading import read_file
 
 if TYPE_CHECKING:
-    from flashrank_lite.cli.progress import Report
+    from flashrank_lite.call import Progress
     from flashrank_lite.cli.screen import Screen
     from flashrank_lite.hits import RankedPassage
     from flashrank_lite.ranker import Ranker
@@ -102,7 +102,7 @@ def _rank(
 ) -> Iterator[Ranked]:
     """Each question with its hits, as they come."""
     from flashrank_lite.call import Call, running
-    from flashrank_lite.cli.progress import progress
+    from flashrank_lite.progress import progress
 
     options = flags.given(arguments, flags.RANKING)
     total = sum(len(question.passages) for question in questions)
@@ -121,7 +121,7 @@ def _rank(
             yield from zip(group, lists, strict=True)
 
 
-def _share(report: Report, before: int, count: int, total: int) -> Report:
+def _share(report: Progress, before: int, count: int, total: int) -> Progress:
     """What reports a call's pairs as its share of all passages.
 
     Scorers may score a passage more than once, or only some of them.
