@@ -89,11 +89,11 @@ def run(arguments: argparse.Namespace) -> int:
     """
     from flashrank_lite import export
     from flashrank_lite.evaluation import read_candidate_lists
+    from flashrank_lite.export.checkpoints.recipes import read_recipe
     from flashrank_lite.export.folder import check_out
+    from flashrank_lite.export.graph.torch_graph import OPSET, check_opset
     from flashrank_lite.export.hub import fetch, push
-    from flashrank_lite.export.recipes import read_recipe
     from flashrank_lite.export.texts import bundled_texts, read_texts
-    from flashrank_lite.export.torch_graph import OPSET, check_opset
 
     opset = arguments.opset or OPSET
     check_opset(opset)

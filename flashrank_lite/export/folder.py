@@ -12,23 +12,23 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-from flashrank_lite.runtime.plan import batches
 from flashrank_lite.encoding.collate import pad
+from flashrank_lite.encoding.prompts import open_encoder
 from flashrank_lite.errors import InvalidInput
 from flashrank_lite.evaluation import CandidateList
 from flashrank_lite.export import fidelity
 from flashrank_lite.export.card import CARD, is_foreign, model_card
-from flashrank_lite.export.int8 import quantise_products
-from flashrank_lite.export.nodes import Feeds
-from flashrank_lite.export.read_token import keep_read_token
+from flashrank_lite.export.graph.int8 import quantise_products
+from flashrank_lite.export.graph.nodes import Feeds
+from flashrank_lite.export.graph.read_token import keep_read_token
+from flashrank_lite.export.graph.tables import quantise_tables
+from flashrank_lite.export.graph.torch_graph import OPSET, check_opset, to_onnx
+from flashrank_lite.export.graph.weights import data_file, save_graph
 from flashrank_lite.export.source import Source
-from flashrank_lite.export.tables import quantise_tables
-from flashrank_lite.export.torch_graph import OPSET, check_opset, to_onnx
-from flashrank_lite.export.weights import data_file, save_graph
 from flashrank_lite.models.checksums import facts_of
 from flashrank_lite.models.manifest import FORMAT, MANIFEST, TOKENIZER
-from flashrank_lite.encoding.prompts import open_encoder
 from flashrank_lite.ranker import Ranker
+from flashrank_lite.runtime.plan import batches
 
 logger = logging.getLogger(__name__)
 

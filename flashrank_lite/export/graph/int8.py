@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from flashrank_lite.errors import InvalidModel
-from flashrank_lite.export.attention import find_attention, fuse_attention
-from flashrank_lite.export.calibration import Product, Rounded, calibrate
-from flashrank_lite.export.nodes import Feeds, drop_unused
-from flashrank_lite.export.weights import value
+from flashrank_lite.export.graph.attention import find_attention, fuse_attention
+from flashrank_lite.export.graph.calibration import Product, Rounded, calibrate
+from flashrank_lite.export.graph.nodes import Feeds, drop_unused
+from flashrank_lite.export.graph.weights import value
 
 SMALLEST_SIDE = 64  # smaller matrices (a classifier's) stay fp32: they cost nothing and decide most
 

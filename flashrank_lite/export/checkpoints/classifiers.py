@@ -8,7 +8,7 @@ import torch
 from transformers import AutoModelForSequenceClassification
 
 from flashrank_lite.errors import InvalidModel
-from flashrank_lite.export.loading import Checkpoint, as_source, load_model
+from flashrank_lite.export.checkpoints.loading import Checkpoint, as_source, load_model
 from flashrank_lite.export.source import Source
 from flashrank_lite.models.config import activation, relevant_class
 

@@ -13,16 +13,16 @@ from typing import Any
 import torch
 from transformers import AutoModel, AutoTokenizer
 
+from flashrank_lite.encoding.template import Template
 from flashrank_lite.errors import InvalidModel
-from flashrank_lite.export.classifiers import model_inputs, read_classifier
-from flashrank_lite.export.generators import read_decoder_by_ids
-from flashrank_lite.export.heads import Features, read_step
-from flashrank_lite.export.loading import Checkpoint, as_source, load_model
-from flashrank_lite.export.recipes import Recipe, find_recipe
+from flashrank_lite.export.checkpoints.classifiers import model_inputs, read_classifier
+from flashrank_lite.export.checkpoints.generators import read_decoder_by_ids
+from flashrank_lite.export.checkpoints.heads import Features, read_step
+from flashrank_lite.export.checkpoints.loading import Checkpoint, as_source, load_model
+from flashrank_lite.export.checkpoints.recipes import Recipe, find_recipe
 from flashrank_lite.export.source import Source
 from flashrank_lite.models.config import activation
 from flashrank_lite.models.manifest import read_json
-from flashrank_lite.encoding.template import Template
 
 MODULES = "modules.json"
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from flashrank_lite.encoding.collate import JOINED_INPUTS
 from flashrank_lite.errors import InvalidInput
-from flashrank_lite.export.weights import SMALLEST_OUTSIDE, data_file, read_graph
+from flashrank_lite.export.graph.weights import SMALLEST_OUTSIDE, data_file, read_graph
 
 OPSET = 18  # the first with BitwiseAnd, for tables of 4 bits
 # From LayerNormalization on, to the last that the tracer writes. What is fused later may raise the

@@ -9,16 +9,16 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from flashrank_lite.export.attention import Attention
-from flashrank_lite.export.nodes import Feeds, watch
-from flashrank_lite.export.rounding import (
+from flashrank_lite.export.graph.attention import Attention
+from flashrank_lite.export.graph.nodes import Feeds, watch
+from flashrank_lite.export.graph.rounding import (
     Matrix,
     Scale,
     activation_scale,
     round_matrix,
     smoothing,
 )
-from flashrank_lite.export.weights import value
+from flashrank_lite.export.graph.weights import value
 
 # Of each activation that the rounding is fitted on. A matrix of 1,536 rows wants six times as many:
 # with 3,072 its fit to the activations does not carry over to other text.

@@ -7,11 +7,15 @@ from pathlib import Path
 
 from flashrank_lite.errors import InvalidInput, ModelNotFound
 from flashrank_lite.export.card import describe
-from flashrank_lite.export.classifiers import read_classifier
-from flashrank_lite.export.generators import read_decoder, read_decoder_classifier, read_seq2seq
-from flashrank_lite.export.loading import Checkpoint, open_checkpoint
-from flashrank_lite.export.modular import MODULES, read_modular
-from flashrank_lite.export.recipes import Recipe, find_recipe
+from flashrank_lite.export.checkpoints.classifiers import read_classifier
+from flashrank_lite.export.checkpoints.generators import (
+    read_decoder,
+    read_decoder_classifier,
+    read_seq2seq,
+)
+from flashrank_lite.export.checkpoints.loading import Checkpoint, open_checkpoint
+from flashrank_lite.export.checkpoints.modular import MODULES, read_modular
+from flashrank_lite.export.checkpoints.recipes import Recipe, find_recipe
 from flashrank_lite.export.source import Source
 
 
