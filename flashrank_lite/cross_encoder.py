@@ -7,21 +7,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flashrank_lite.arguments import check_text, positive
-from flashrank_lite.runtime.plan import BATCH_TOKENS, batches, lane_budget, suits_lanes
-from flashrank_lite.runtime.threads import resolve_threads
-from flashrank_lite.runtime.providers import open_graph
 from flashrank_lite.encoding.collate import Pair, pad
 from flashrank_lite.encoding.pairs import PairEncoder
+from flashrank_lite.encoding.prompts import PromptEncoder, open_encoder
 from flashrank_lite.errors import InvalidInput, RankerClosed
-from flashrank_lite.runtime.graph import is_dynamic_int8
-from flashrank_lite.logits import Head, choose_output, read_logits
-from flashrank_lite.runtime.workers import side_by_side
 from flashrank_lite.languages import ScriptWatch
+from flashrank_lite.logits import Head, choose_output, read_logits
 from flashrank_lite.models import sources
 from flashrank_lite.models.folder import read_manifest
 from flashrank_lite.models.manifest import TOKENIZER, Manifest
-from flashrank_lite.encoding.prompts import PromptEncoder, open_encoder
+from flashrank_lite.runtime.graph import is_dynamic_int8
+from flashrank_lite.runtime.plan import BATCH_TOKENS, batches, lane_budget, suits_lanes
+from flashrank_lite.runtime.providers import open_graph
 from flashrank_lite.runtime.sessions import Providers
+from flashrank_lite.runtime.threads import resolve_threads
+from flashrank_lite.runtime.workers import side_by_side
 
 logger = logging.getLogger(__name__)
 

@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 import flashrank_lite
 from flashrank_lite.arguments import check_text, positive
-from flashrank_lite.errors import InvalidInput, RankerClosed
-from flashrank_lite.logits import Activation, activate
 from flashrank_lite.cross_encoder import Model
-from flashrank_lite.models.sources import Token
+from flashrank_lite.errors import InvalidInput, RankerClosed
 from flashrank_lite.hits import RankedPassage
+from flashrank_lite.logits import Activation, activate
+from flashrank_lite.models.sources import Token
 from flashrank_lite.passages import Passage, read_passages
 from flashrank_lite.runtime.sessions import Providers
 

@@ -15,8 +15,8 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from flashrank_lite.encoding.collate import Pair
-from flashrank_lite.errors import InvalidInput, InvalidModel
 from flashrank_lite.encoding.tokenizer import Ids, Pieces, Tokens
+from flashrank_lite.errors import InvalidInput, InvalidModel
 
 Query = TypeVar("Query")  # a query as an encoder has read it
 

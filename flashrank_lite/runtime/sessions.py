@@ -19,7 +19,6 @@ from typing import Any
 
 import onnxruntime
 
-from flashrank_lite.runtime.cpu_features import instruction_sets
 from flashrank_lite.errors import (
     InvalidInput,
     InvalidModel,
@@ -27,6 +26,7 @@ from flashrank_lite.errors import (
     RankerClosed,
     first_line,
 )
+from flashrank_lite.runtime.cpu_features import instruction_sets
 
 logger = logging.getLogger(__name__)
 

@@ -13,8 +13,8 @@ from flashrank_lite.export.checkpoints.generators import (
     read_decoder_classifier,
     read_seq2seq,
 )
-from flashrank_lite.export.checkpoints.loading import Checkpoint, open_checkpoint
-from flashrank_lite.export.checkpoints.modular import MODULES, read_modular
+from flashrank_lite.export.checkpoints.loading import MODULES, Checkpoint, open_checkpoint
+from flashrank_lite.export.checkpoints.modular import read_modular
 from flashrank_lite.export.checkpoints.recipes import Recipe, find_recipe
 from flashrank_lite.export.source import Source
 
@@ -25,6 +25,8 @@ def read_checkpoint(
     max_length: int | None = None,
     recipe: Recipe | None = None,
     name: str | None = None,
+    relevant: str | None = None,
+    parse_special: bool = False,
 ) -> Source:
     """Load a reranker (``config.json``, weights, a tokenizer) as transformers saves it.
 
@@ -36,6 +38,9 @@ def read_checkpoint(
         max_length: tokens of a pair; None for what its files say.
         recipe: how to ask a model that answers in words; None for what its family is asked.
         name: of the model; None for the folder's.
+        relevant: the name of the relevant one of two classes, where the names don't tell.
+        parse_special: have control tokens that are written out in a passage count as such in a
+            prompt, as in transformers; otherwise they are plain text.
 
     Raises:
         ModelNotFound: there is no such folder.
@@ -46,7 +51,7 @@ def read_checkpoint(
         raise ModelNotFound(
             f"{folder} is not a folder: pass one that holds config.json and weights"
         )
-    checkpoint = open_checkpoint(folder, name)
+    checkpoint = open_checkpoint(folder, name, relevant)
     if max_length is not None:
         limit = checkpoint.positions or max_length
         if not 0 < max_length <= limit:
@@ -54,6 +59,9 @@ def read_checkpoint(
                 f"max_length must be from 1 to the {limit} positions of the model, not {max_length}"
             )
     source = describe(_read(checkpoint, recipe), folder)
+    if parse_special and source.template is not None:
+        template = replace(source.template, parse_special=True)
+        source = replace(source, template=template)
     return source if max_length is None else replace(source, max_length=max_length)
 
 

@@ -29,7 +29,9 @@ from flashrank_lite.export.graph.weights import value
 SMALLEST_SIDE = 64  # smaller matrices (a classifier's) stay fp32: they cost nothing and decide most
 
 
-def quantise_products(model: onnx.ModelProto, batches: Iterable[Feeds]) -> onnx.ModelProto:
+def quantise_products(
+    model: onnx.ModelProto, batches: Iterable[Feeds], *, accurate: bool = False
+) -> onnx.ModelProto:
     """Replace products with constant matrices by int8 ones and attention by one operator, in place.
 
     Args:
