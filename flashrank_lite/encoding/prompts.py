@@ -60,9 +60,11 @@ class PromptEncoder:
         """The id of a token of the vocabulary, None if there is no such token."""
         return self._tokens.token_id(token)
 
-    def asking(self, instruction: str) -> "PromptEncoder":
+    def with_instruction(self, instruction: str) -> "PromptEncoder":
         """The encoder for another instruction; the tokenizer is shared. Raises as the class."""
-        return PromptEncoder(self._tokens, self.max_length, self._template.asking(instruction))
+        return PromptEncoder(
+            self._tokens, self.max_length, self._template.with_instruction(instruction)
+        )
 
     def chunks(self, pairs: Iterable[tuple[str, str]]) -> Iterator[list[Pair]]:
         """Encode (query, passage) pairs some at a time: a list of any length is never all held."""
@@ -145,9 +147,9 @@ class PairPromptEncoder(PromptEncoder):
         """The id of a token of the vocabulary, None if there is no such token."""
         return self._pairs.token_id(token)
 
-    def asking(self, instruction: str) -> "PairPromptEncoder":
+    def with_instruction(self, instruction: str) -> "PairPromptEncoder":
         """The encoder for another instruction; the tokenizer is shared."""
-        return PairPromptEncoder(self._pairs, self._template.asking(instruction))
+        return PairPromptEncoder(self._pairs, self._template.with_instruction(instruction))
 
     def chunks(self, pairs: Iterable[tuple[str, str]]) -> Iterator[list[Pair]]:
         """Encode (query, passage) pairs some at a time: a list of any length is never all held."""
@@ -162,16 +164,23 @@ class PairPromptEncoder(PromptEncoder):
 
 
 def open_encoder(
-    file: Path, max_length: int, template: Template | None
+    file: Path, max_length: int, template: Template | None, *, token_types: bool = True
 ) -> PairEncoder | PromptEncoder:
     """What encodes pairs for a model with this tokenizer.json and this template, if it has one.
+
+    Args:
+        file: path of tokenizer.json.
+        max_length: tokens of a row at most.
+        template: the prompt of a model that is asked in words.
+        token_types: the model was trained with token types that tell query and passage apart.
 
     Raises:
         InvalidModel: the file cannot be read, or the tokenizer does not do what it has to.
         InvalidInput: `max_length` leaves no room for a query and a passage.
     """
     if template is None:
-        return PairEncoder(file, max_length)
+        return PairEncoder(file, max_length, token_types=token_types)
     if template.pair:
-        return PairPromptEncoder(PairEncoder(file, max_length), template)
+        pairs = PairEncoder(file, max_length, token_types=token_types)
+        return PairPromptEncoder(pairs, template)
     return PromptEncoder(Tokens(file), max_length, template)

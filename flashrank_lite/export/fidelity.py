@@ -131,7 +131,7 @@ def _where_tokens_part(ours: Sequence[str], theirs: Sequence[str]) -> str:
     """Both lists around the first token that differs."""
     if list(ours) == list(theirs):
         return f"the {len(ours)} tokens are the same, so the model is fed or run differently"
-    place = next((i for i, (a, b) in enumerate(zip(ours, theirs)) if a != b), None)
+    place = next((i for i, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b), None)
     place = min(len(ours), len(theirs)) if place is None else place
     start = max(0, place - SHOWN_TOKENS // 2)
     shown = (" ".join(map(str, side[start : start + SHOWN_TOKENS])) for side in (ours, theirs))
@@ -212,7 +212,7 @@ def quality(ranker: Ranker, lists: Sequence[CandidateList]) -> float:
     return mean_ndcg(lists, [ranker.score(c.query, c.texts) for c in lists])
 
 
-def table(figures: Mapping[str, Mapping[str, Any]]) -> str:
+def table(figures: Mapping[Any, Mapping[str, Any]]) -> str:
     """The figures of each precision as a table of text, a column each."""
     columns = {precision: _rows(found) for precision, found in figures.items()}
     names = list(dict.fromkeys(name for column in columns.values() for name in column))

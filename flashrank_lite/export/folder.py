@@ -56,7 +56,8 @@ def export_folder(
 ) -> Figures:
     """Export `source` into the folder `out`, with a check that its scores are the library's.
 
-    An int8 graph that orders passages unlike fp32 is left out, with a warning; fp32 takes its place.
+    An int8 graph that orders passages unlike fp32 is left out, with a warning: fp32 takes its
+    place.
 
     Args:
         source: the model.

@@ -6,6 +6,7 @@ Only the configuration and the tensors of each module are read; what a module do
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,12 @@ from flashrank_lite.export.checkpoints.recipes import Recipe, find_recipe
 from flashrank_lite.export.source import Source
 from flashrank_lite.models.config import activation
 from flashrank_lite.models.manifest import read_json
+
+_MODEL_CONFIG = "config_sentence_transformers.json"
+# Stand for a field while a chat template is filled in: in characters that no template has.
+_MARK, _MARKED = "\ue000{}\ue001", re.compile("\ue000(query|passage|instruction)\ue001")
+# Arguments that sentence-transformers keeps beside those of `apply_chat_template`.
+_NOT_FOR_TEMPLATE = {"restore_suffix", "padding", "truncation", "max_length", "return_tensors"}
 
 
 def read_modular(checkpoint: Checkpoint, recipe: Recipe | None) -> Source:
