@@ -97,7 +97,7 @@ def against_library(source: Source, fp32: Ranker, texts: Texts) -> dict[str, Any
         if not difference <= LIBRARY_TOLERANCE:  # NaN is not faithful either
             (pair,) = next(iter(encoder.chunks([(query, passage)])))
             tokenizer = Tokenizer.from_file(str(source.tokenizer))
-            ours = [tokenizer.id_to_token(int(number)) for number in pair.ids]
+            ours = [str(tokenizer.id_to_token(int(number))) for number in pair.ids]
             raise InvalidModel(
                 f"scores differ from those of {library.name} by {difference:.2g} (more than "
                 f"{LIBRARY_TOLERANCE:g}), so nothing was written. First at the query {query!r:.60} "

@@ -27,7 +27,7 @@ from flashrank_lite.export.source import Source
 from flashrank_lite.models.checksums import facts_of
 from flashrank_lite.models.manifest import FORMAT, MANIFEST, TOKENIZER
 from flashrank_lite.ranker import Ranker
-from flashrank_lite.runtime.plan import batches
+from flashrank_lite.runtime.plan import plan
 
 logger = logging.getLogger(__name__)
 
@@ -238,7 +238,7 @@ def _feeds(source: Source, texts: fidelity.Texts) -> Iterator[Feeds]:
     encoder = open_encoder(source.tokenizer, source.max_length, source.template)
     for query, passages in texts:
         for chunk in encoder.chunks([(query, passage) for passage in passages]):
-            for rows in batches([len(pair.ids) for pair in chunk]):
+            for rows in plan([len(pair.ids) for pair in chunk]).batches:
                 pairs = [chunk[row] for row in rows]
                 yield pad(pairs, source.padding, source.inputs, source.padding_side)
 
