@@ -94,7 +94,7 @@ def export_folder(
     checked = replace(source, max_length=fidelity.checked_length(source))
     with tempfile.TemporaryDirectory() as scratch:
         work = _Work(checked, Path(scratch), held_out[:CHECKED_LISTS], evaluation or {})
-        feeds = list(_feeds(checked, calibration[:CALIBRATION_LISTS]))
+        feeds = list(feeds_of(checked, calibration[:CALIBRATION_LISTS]))
         work.write_fp32(feeds, opset)
         if "int8" in precisions:
             try:
@@ -234,7 +234,7 @@ class _Work:
         return Ranker(self.folder, file=FILES[precision], activation="raw", max_length=length)
 
 
-def _feeds(source: Source, texts: fidelity.Texts) -> Iterator[Feeds]:
+def feeds_of(source: Source, texts: fidelity.Texts) -> Iterator[Feeds]:
     encoder = open_encoder(source.tokenizer, source.max_length, source.template)
     for query, passages in texts:
         for chunk in encoder.chunks([(query, passage) for passage in passages]):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from flashrank_lite.errors import InvalidInput, ModelNotFound
+from flashrank_lite.errors import InvalidInput, InvalidModel, ModelNotFound
 from flashrank_lite.export.card import describe
 from flashrank_lite.export.checkpoints.classifiers import read_classifier
 from flashrank_lite.export.checkpoints.generators import (
@@ -17,6 +17,14 @@ from flashrank_lite.export.checkpoints.loading import MODULES, Checkpoint, open_
 from flashrank_lite.export.checkpoints.modular import read_modular
 from flashrank_lite.export.checkpoints.recipes import Recipe, find_recipe
 from flashrank_lite.export.source import Source
+from flashrank_lite.models.manifest import read_json
+
+# Types of models that a trace cannot follow, and why. Each was tried.
+UNTRACEABLE = {
+    "fnet": "its Fourier transform has no ONNX operator",
+    "funnel": "it pools tokens to sizes that a trace fixes to those of its example",
+    "longformer": "it pads text to whole windows, whose number a trace fixes to that of its example",
+}
 
 
 def read_checkpoint(
@@ -50,6 +58,13 @@ def read_checkpoint(
     if not folder.is_dir():
         raise ModelNotFound(
             f"{folder} is not a folder: pass one that holds config.json and weights"
+        )
+    kind = str((read_json(folder / "config.json") or {}).get("model_type"))
+    if kind in UNTRACEABLE:
+        raise InvalidModel(
+            f"{folder} cannot be exported, whatever the settings: a model of type {kind} does not "
+            f"turn into ONNX ({UNTRACEABLE[kind]}). BERT, ELECTRA, DistilBERT, (XLM-)RoBERTa, "
+            "CamemBERT, DeBERTa-v2, ModernBERT, T5, Qwen, Gemma and other decoders do"
         )
     checkpoint = open_checkpoint(folder, name, relevant)
     if max_length is not None:
