@@ -75,7 +75,10 @@ def by_flashrank(names: dict[str, Any], folder: Path, cache: Path, lists: Lists)
 
 def by_flagembedding(names: dict[str, Any], folder: Path, cache: Path, lists: Lists) -> Scores:
     reranker = names["FlagReranker"](str(folder), use_fp16=False, query_max_length=200)
-    return [reranker.compute_score([(query, text) for text in texts]) for query, texts in lists]
+    # not empty ones: of those FlagEmbedding leaves out the separator that ends a passage
+    return [
+        reranker.compute_score([(query, text) for text in texts if text]) for query, texts in lists
+    ]
 
 
 def by_sentence_transformers(
@@ -113,9 +116,6 @@ def by_rerankers(names: dict[str, Any], folder: Path, cache: Path, lists: Lists)
         results = ranker.rank(query, texts, doc_ids=ids, metadata=[{"n": i} for i in ids])
         assert [result.rank for result in results] == list(range(1, len(texts) + 1))
         assert results.top_k(1)[0].doc_id == results[0].document.doc_id == results[0].n
-        assert float(ranker.score(query, texts[0])) == pytest.approx(
-            results.get_score_by_docid("d0"), abs=1e-4
-        )
         found.append([results.get_score_by_docid(doc_id) for doc_id in ids])
     return found
 
@@ -394,7 +394,7 @@ def test_crossencoder_predicts_as_the_real_one_in_every_shape(folder: Path) -> N
     query, texts = questions()[2]
     pairs = [(query, text) for text in texts[:4]]
     theirs, ours = Theirs(str(folder)), CrossEncoder(str(folder), device="cpu")
-    assert ours.max_length == theirs.max_length == 512
+    assert ours.max_length == theirs.max_seq_length == 512
     for activation in (None, torch.nn.Sigmoid(), torch.nn.Identity()):
         a = theirs.predict(pairs, activation_fn=activation)
         b = ours.predict(pairs, activation_fn=activation)
@@ -425,8 +425,11 @@ def test_crossencoder_ranks_as_the_real_one(folder: Path, capsys: pytest.Capture
         assert [set(hit) for hit in ours] == [set(hit) for hit in theirs]
         assert [hit["corpus_id"] for hit in ours] == [hit["corpus_id"] for hit in theirs]
         assert json.dumps(ours)
+    model = CrossEncoder(str(folder))
+    capsys.readouterr()
+    model.rank(query, texts[:6])
     assert capsys.readouterr().err == ""
-    CrossEncoder(str(folder)).rank(query, texts[:6], show_progress_bar=True)
+    model.rank(query, texts[:6], show_progress_bar=True)
     assert "6/6" in capsys.readouterr().err
 
 
@@ -491,6 +494,7 @@ def test_rerankers_takes_documents_of_either_side_and_keeps_them_apart(folder: P
     with pytest.raises(AttributeError, match="nothing"):
         results[0].nothing  # noqa: B018
     assert ranker.rank(query, texts[0])[0].doc_id == 0
+    assert ranker.score(query, texts[0]) == pytest.approx(ranker.rank(query, texts[0])[0].score)
     assert list(ranker.rank(query, [])) == []
 
 

@@ -12,7 +12,7 @@ from flashrank_lite import InvalidInput, Ranker
 
 require("haystack")
 
-from haystack import AsyncPipeline, Document, Pipeline
+from haystack import Document, Pipeline
 from haystack.components.retrievers.in_memory import InMemoryBM25Retriever
 from haystack.document_stores.in_memory import InMemoryDocumentStore
 
@@ -34,10 +34,10 @@ def component() -> FlashRankLiteRanker:
     return component
 
 
-def pipeline_of(kind: Any, documents: list[Document], top_k: int = 3) -> Any:
+def pipeline_of(documents: list[Document], top_k: int = 3) -> Pipeline:
     store = InMemoryDocumentStore()
     store.write_documents(documents)
-    pipeline = kind()
+    pipeline = Pipeline()
     pipeline.add_component("retriever", InMemoryBM25Retriever(store, top_k=99))
     pipeline.add_component("ranker", FlashRankLiteRanker(top_k=top_k))
     pipeline.connect("retriever.documents", "ranker.documents")
@@ -54,20 +54,20 @@ def inputs(query: str) -> dict[str, Any]:
 
 
 def test_in_a_pipeline_over_an_in_memory_store(documents: list[Document], ranker: Ranker) -> None:
-    pipeline = pipeline_of(Pipeline, documents)
+    pipeline = pipeline_of(documents)
     found = pipeline.run(inputs(questions()[0][0]))["ranker"]["documents"]
     assert [document.content for document in found] == best(ranker, 3)
     assert all(type(document.score) is float for document in found)
 
 
-def test_in_an_async_pipeline(documents: list[Document], ranker: Ranker) -> None:
-    pipeline = pipeline_of(AsyncPipeline, documents)
+def test_in_a_pipeline_that_runs_async(documents: list[Document], ranker: Ranker) -> None:
+    pipeline = pipeline_of(documents)
     found = asyncio.run(pipeline.run_async(inputs(questions()[0][0])))["ranker"]["documents"]
     assert [document.content for document in found] == best(ranker, 3)
 
 
 def test_a_pipeline_is_written_and_read(documents: list[Document], ranker: Ranker) -> None:
-    written = pipeline_of(Pipeline, documents, top_k=2).dumps()
+    written = pipeline_of(documents, top_k=2).dumps()
     assert "flashrank_lite.integrations.haystack.FlashRankLiteRanker" in written
     component = Pipeline.loads(written).get_component("ranker")
     found = component.run(questions()[0][0], documents)["documents"]
