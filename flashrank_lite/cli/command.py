@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from flashrank_lite import __version__
-from flashrank_lite.cli import bench, export, models
+from flashrank_lite.cli import bench, export, models, serve
 from flashrank_lite.cli.reading import FORMATS, read_passages, read_source
 from flashrank_lite.errors import FlashRankLiteError
 
@@ -127,6 +127,16 @@ def make_commands() -> Commands:
     bench.add_to(commands, _bench, _positive)
     _add_export(commands)
     models.add_to(commands)
+    serve.add_flags(
+        commands.add(
+            "serve",
+            serve.run,
+            help="serve models over HTTP, to the clients of others",
+            description=serve.DESCRIPTION,
+            epilog=serve.EXAMPLES,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+    )
     return commands
 
 
