@@ -43,8 +43,9 @@ class Keys:
         elif scheme != "bearer":
             value = ""
         given = _digest(value)
-        # every key is compared, so that time does not tell which one was near
-        if not any([hmac.compare_digest(given, digest) for digest in self._digests]):
+        # every key is compared, so that time does not tell which one it was
+        matches = [hmac.compare_digest(given, digest) for digest in self._digests]
+        if not any(matches):
             missing = "this server needs a key" if not value else "this key is not known here"
             raise Refusal(
                 401, "unauthorized", f"{missing}: send the header Authorization: Bearer KEY"

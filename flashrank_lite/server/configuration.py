@@ -1,4 +1,4 @@
-"""Settings out of flags, environment and a file; a flag wins over a variable, that over the file."""
+"""Settings out of flags, variables and a file: flags win over variables, those over the file."""
 
 from __future__ import annotations
 

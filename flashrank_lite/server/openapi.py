@@ -57,20 +57,24 @@ def document(settings: Settings) -> dict[str, Any]:
     }
     if settings.api_keys:
         components["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
-    rerank = {
-        "requests": ["TeiRequest", "CohereRequest"],
-        "responses": ["TeiResponse", "CohereResponse"],
-        "examples": {
-            "documents": {"query": _EXAMPLE_QUERY, "documents": _EXAMPLE_TEXTS, "top_n": 1},
-            "texts": {"query": _EXAMPLE_QUERY, "texts": _EXAMPLE_TEXTS, "return_text": True},
-        },
-        "description": "The body decides: `texts` is answered as Text Embeddings Inference does, "
-        "`documents` as Cohere, Jina and vLLM do.",
-    }
     pair = {"query": _EXAMPLE_QUERY, "text": _EXAMPLE_TEXTS[0]}
     paths = {
         **{
-            path: _post(f"Rank passages ({path})", **rerank)
+            path: _post(
+                f"Rank passages ({path})",
+                ["TeiRequest", "CohereRequest"],
+                ["TeiResponse", "CohereResponse"],
+                {
+                    "documents": {"query": _EXAMPLE_QUERY, "documents": _EXAMPLE_TEXTS, "top_n": 1},
+                    "texts": {
+                        "query": _EXAMPLE_QUERY,
+                        "texts": _EXAMPLE_TEXTS,
+                        "return_text": True,
+                    },
+                },
+                "The body decides: `texts` is answered as Text Embeddings Inference does, "
+                "`documents` as Cohere, Jina and vLLM do.",
+            )
             for path in ("/rerank", "/v1/rerank", "/v2/rerank")
         },
         "/infinity/rerank": _post(

@@ -1,4 +1,4 @@
-"""The pages: each one file without any outside request, allowed to run its own script and no other."""
+"""The pages: each is one file that asks nobody else for anything, and runs its own script alone."""
 
 import base64
 import hashlib

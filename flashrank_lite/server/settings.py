@@ -13,15 +13,24 @@ from typing import Any
 
 from flashrank_lite.errors import InvalidInput
 
+LOG_LEVELS = ("debug", "info", "warning", "error")
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 MEBIBYTE = 1024 * 1024
+_AT_LEAST_ONE = (
+    "scorers",
+    "workers",
+    "max_queue",
+    "max_queue_bytes",
+    "max_body_bytes",
+    "max_documents",
+    "max_document_chars",
+    "max_query_chars",
+    "max_tokens",
+)
 
 
 def _setting(default: Any, help: str, metavar: str | None = None) -> Any:
-    metadata = {"help": help, "metavar": metavar}
-    if isinstance(default, (tuple, dict)):
-        return field(default_factory=lambda: type(default)(default), metadata=metadata)
-    return field(default=default, metadata=metadata)
+    return field(default=default, metadata={"help": help, "metavar": metavar})
 
 
 @dataclass(frozen=True)
@@ -58,8 +67,12 @@ class Settings:
     models: tuple[ModelSpec, ...] = _setting(
         (), "a model to serve, or NAME=MODEL to call it otherwise; again for several", "M"
     )
-    aliases: dict[str, str] = _setting(
-        {}, "another name for a served model, as rerank-v3.5=nano; again for several", "NAME=MODEL"
+    aliases: dict[str, str] = field(
+        default_factory=dict,
+        metadata={
+            "help": "another name for a served model, as rerank-v3.5=nano; again for several",
+            "metavar": "NAME=MODEL",
+        },
     )
     threads: int | None = _setting(
         None, "threads that compute (default: the cores we may use)", "N"
@@ -153,20 +166,6 @@ class Settings:
         return cls(**values)
 
 
-LOG_LEVELS = ("debug", "info", "warning", "error")
-_AT_LEAST_ONE = (
-    "scorers",
-    "workers",
-    "max_queue",
-    "max_queue_bytes",
-    "max_body_bytes",
-    "max_documents",
-    "max_document_chars",
-    "max_query_chars",
-    "max_tokens",
-)
-
-
 @dataclass(frozen=True)
 class Kind:
     """How a setting is written: as one value, or as several, and what a value has to be."""
@@ -190,7 +189,8 @@ def kinds() -> Mapping[str, Kind]:
         "cors_origins": Kind(str, "an origin such as https://example.org", several=True),
     }
     return {
-        one.name: special.get(one.name) or by_type.get(one.type, text) for one in fields(Settings)
+        one.name: special.get(one.name) or by_type.get(str(one.type), text)
+        for one in fields(Settings)
     }
 
 

@@ -13,7 +13,9 @@ from typing import Any
 try:
     from opentelemetry import propagate, trace
 except ImportError:
-    trace = None  # type: ignore[assignment]
+    INSTALLED = False
+else:
+    INSTALLED = True
 
 
 class Span:
@@ -32,7 +34,7 @@ class Span:
 @contextmanager
 def span(name: str, headers: Mapping[str, str]) -> Iterator[Span]:
     """A span of one request, within the trace that its headers name."""
-    if trace is None:
+    if not INSTALLED:
         yield Span()
         return
     tracer = trace.get_tracer("flashrank_lite.server")

@@ -23,8 +23,12 @@ from flashrank_lite.server.job import Options
 from flashrank_lite.server.refusals import Refusal
 
 # Fields that shorten what is read, which is the model's business here.
-_LENGTHS = ("max_tokens_per_doc", "max_tokens_per_query", "truncate_prompt_tokens")
-_LENGTHS += ("max_chunks_per_doc",)
+_LENGTHS = (
+    "max_tokens_per_doc",
+    "max_tokens_per_query",
+    "truncate_prompt_tokens",
+    "max_chunks_per_doc",
+)
 
 
 class CohereRequest(OwnFields):
@@ -132,7 +136,7 @@ def shape(ranking: Ranking) -> dict[str, Any]:
 
 
 def _text(document: str | dict[str, Any], index: int, rank_fields: list[str] | None) -> str:
-    """What is ranked of a document: a text, or fields of an object, each on a line with its name."""
+    """What is ranked of a document: a text, or fields of an object, a line each with its name."""
     if isinstance(document, str):
         return document
     if not rank_fields:

@@ -1,4 +1,4 @@
-"""Pairs in, scores in the same order out: Metarank's `/inference/cross/{model}`, vLLM's `/score`."""
+"""Pairs in, scores in their order out: Metarank's `/inference/cross/{model}`, vLLM's `/score`."""
 
 from __future__ import annotations
 
