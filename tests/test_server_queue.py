@@ -38,8 +38,8 @@ def test_a_small_request_does_not_wait_for_a_huge_one():
 
 
 def test_a_huge_request_is_answered_beside_a_stream_of_small_ones():
-    texts = huge(150)["texts"]
-    with serving() as server, concurrent.futures.ThreadPoolExecutor(5) as clients:
+    texts = huge(40)["texts"]
+    with serving(Settings(timeout=600)) as server, concurrent.futures.ThreadPoolExecutor(5) as clients:
         large = clients.submit(server.post, "/rerank", {"query": QUERY, "texts": texts})
 
         def stream() -> int:
@@ -94,7 +94,7 @@ def test_a_client_that_hung_up_is_not_scored():
     with serving() as server:
         with server.connect(http("/rerank", huge())):
             until(lambda: busy(server, 1))
-        until(lambda: metric(server, "flashrank_lite_queue_length") == 0, seconds=5)
+        until(lambda: metric(server, "flashrank_lite_queue_length") == 0)
         hung_up = 'flashrank_lite_requests_total{dialect="tei",status="499"}'
         until(lambda: metric(server, hung_up) == 1)
         assert metric(server, "flashrank_lite_pairs_total") == 0

@@ -2,9 +2,10 @@
 
 A slice takes pairs of several requests, as many tokens as a few batches of the model hold. A new
 request goes first with its first pairs, so a small one is answered in its first slice; what is left
-of a large one waits in a ring, where each takes its turn. Every fourth slice belongs to the ring,
-so a stream of small requests does not starve the large ones either. Pairs are scored apart from
-each other, so a request's scores do not depend on how it was cut.
+of a large one waits in a ring, where each takes its turn. A slice holds new requests or those of
+the ring, not both, so a small one does not wait for a part of a large one beside it. Every fourth
+slice belongs to the ring, so a stream of small requests does not starve the large ones either.
+Pairs are scored apart from each other, so scores do not depend on how a request was cut.
 
 All of this runs on the event loop, but for `_score`, which runs in a thread.
 """
@@ -24,10 +25,10 @@ from flashrank_lite.errors import CallCancelled
 from flashrank_lite.hits import RankedPassage
 from flashrank_lite.server.job import Job
 
-SLICE_TOKENS = 4096
+SLICE_TOKENS = 2048
 # A ten-passage request of 100 tokens each is done in its first share.
 FIRST_SHARE = 1024
-LEAST_SHARE = 512  # of a job of the ring: one batch
+MOST_TURNS = 4  # jobs of the ring in a slice: each has 512 tokens of it, one batch
 RING_EVERY = 4
 # Jobs that are looked through for some that fit the slice, so that a long queue costs no time.
 LOOKED_AT = 64
@@ -157,18 +158,12 @@ class Scheduler:
     def _next_slice(self) -> Slice | None:
         self._turn += 1
         part = Slice()
-        ring_first = self._turn % RING_EVERY == 0
-        for queue in (self._ring, self._fresh) if ring_first else (self._fresh, self._ring):
-            share = FIRST_SHARE
-            if queue is self._ring:
-                turns = min(len(queue), SLICE_TOKENS // LEAST_SHARE) or 1
-                share = (SLICE_TOKENS - part.tokens) // turns
-            self._fill(part, queue, share)
-        while self._ring and part.tokens < SLICE_TOKENS:  # nobody else wants the room
-            before = part.tokens
-            self._fill(part, self._ring, SLICE_TOKENS - part.tokens)
-            if part.tokens == before:
-                break
+        if self._fresh and (self._turn % RING_EVERY or not self._ring):
+            self._fill(part, self._fresh, FIRST_SHARE)
+        while self._ring and not part.tokens:
+            self._fill(part, self._ring, SLICE_TOKENS // min(len(self._ring), MOST_TURNS))
+        if not part.parts and self._fresh:  # those of the ring had been given up
+            self._fill(part, self._fresh, FIRST_SHARE)
         return part if part.parts else None
 
     def _fill(self, part: Slice, queue: deque[Job], share: int) -> None:
@@ -183,7 +178,7 @@ class Scheduler:
             if part.parts and not _shares_batches(job, part.parts[0][0]):
                 queue.append(job)
                 continue
-            rows, tokens = job.take(min(room, max(share, LEAST_SHARE)))
+            rows, tokens = job.take(min(room, share))
             part.parts.append((job, rows))
             part.tokens += tokens
             if job.waiting:
