@@ -1,4 +1,4 @@
-"""The wheel and the sdist: what is in them, and that a clean environment ranks with the wheel."""
+"""The wheel and the sdist: what is in them, and that a clean environment and a frozen app rank."""
 
 import email
 import json
@@ -17,6 +17,7 @@ import flashrank_lite
 ROOT = Path(__file__).parents[1]
 MODEL = "flashrank_lite/models/nano"
 MODEL_LIMIT = 12_000_000  # bytes of the bundled model's folder: what a wheel may ask of everyone
+PIP_INSTALL = ("-m", "pip", "install", "--quiet", "--disable-pip-version-check")
 PASSAGES = [
     "The pyramids of Giza were built as tombs.",
     "Agriculture began independently in at least eleven regions of the world.",
@@ -101,13 +102,16 @@ def test_the_runtime_depends_on_four_packages_and_not_on_torch(metadata):
     assert names == {"huggingface-hub", "numpy", "onnxruntime", "tokenizers"}
 
 
-def test_a_clean_environment_ranks_with_the_wheel(wheel, tmp_path):
-    home = tmp_path / "venv"
+@pytest.fixture(scope="module")
+def clean_environment(wheel, tmp_path_factory):
+    """Runs the programs of a new virtual environment with the wheel in it; their output."""
+    folder = tmp_path_factory.mktemp("clean")
+    home = folder / "venv"
     venv.create(home, with_pip=True)
     programs = home / ("Scripts" if os.name == "nt" else "bin")
     clean = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYTHONHOME")}
 
-    def call(program, *arguments, text=None):
+    def call(program, *arguments, text=None, **environment):
         command = [str(programs / program), *map(str, arguments)]
         done = subprocess.run(
             command,
@@ -115,13 +119,18 @@ def test_a_clean_environment_ranks_with_the_wheel(wheel, tmp_path):
             capture_output=True,
             text=True,
             encoding="utf-8",
-            cwd=tmp_path,
-            env=clean,
+            cwd=folder,
+            env=clean | environment,
         )
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
-    call("python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", wheel)
+    call("python", *PIP_INSTALL, wheel)
+    return call
+
+
+def test_a_clean_environment_ranks_with_the_wheel(clean_environment):
+    call = clean_environment
     found = call("flashrank-lite", "rank", "where did farming begin", text="\n".join(PASSAGES))
     assert json.loads(found.splitlines()[0])["text"] == PASSAGES[1]
     installed = {
@@ -130,6 +139,46 @@ def test_a_clean_environment_ranks_with_the_wheel(wheel, tmp_path):
     assert "flashrank-lite" in installed
     assert not {"torch", "transformers", "onnx"} & installed
     info = json.loads(call("flashrank-lite", "info"))
-    assert Path(info["path"]).is_relative_to(home.resolve()) or Path(info["path"]).is_relative_to(
-        home
+    home = Path(call("python", "-c", "import sys; print(sys.prefix)").strip())
+    assert Path(info["path"]).resolve().is_relative_to(home.resolve())
+
+
+FROZEN_APP = f"""
+import json
+from flashrank_lite import FlashRankLiteError, Ranker
+
+with Ranker() as ranker:
+    hit = ranker.rank("where did farming begin", {PASSAGES!r})[0]
+try:
+    Ranker("org/name")
+    refusal = None
+except FlashRankLiteError as error:
+    refusal = type(error).__name__
+print(json.dumps({{"text": hit.text, "path": ranker.info()["path"], "refusal": refusal}}))
+"""
+
+
+def test_a_frozen_app_ranks_with_the_bundled_model(clean_environment, tmp_path):
+    app = tmp_path / "app.py"
+    app.write_text(FROZEN_APP, "utf-8")
+    clean_environment("python", *PIP_INSTALL, "pyinstaller>=6")
+    clean_environment(
+        *("pyinstaller", "--onedir", "--log-level", "ERROR", "--distpath", tmp_path / "dist"),
+        *("--workpath", tmp_path / "build", "--specpath", tmp_path, app),
     )
+    frozen = tmp_path / "dist" / "app" / ("app.exe" if os.name == "nt" else "app")
+    # `pip` and the environment's site-packages are out of reach: the app has what it carries
+    done = subprocess.run(
+        [str(frozen)],
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        cwd=tmp_path,
+        env=os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "hub")},
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    said = json.loads(done.stdout)
+    assert said["text"] == PASSAGES[1]
+    assert Path(said["path"]).resolve().is_relative_to(frozen.parent.resolve())
+    # huggingface_hub came along as well: what is missing is the model, not a module
+    assert said["refusal"] in ("ModelNotFound", "DownloadFailed")
