@@ -65,6 +65,7 @@ def commands(page):
     for block in blocks(page, "sh"):
         for line in block.code.replace("\\\n", " ").splitlines():
             lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
+            lexer.whitespace_split = True
             words = list(lexer)
             for place, word in enumerate(words):
                 if word == "flashrank-lite" and words[max(0, place - 1)] != "install":

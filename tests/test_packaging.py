@@ -3,6 +3,7 @@
 import email
 import json
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -11,6 +12,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import yaml  # huggingface_hub brings it
 
 import flashrank_lite
 
@@ -83,9 +85,35 @@ def test_the_sdist_holds_what_it_takes_to_test_it(dist):
     (path,) = dist.glob("*.tar.gz")
     with tarfile.open(path) as archive:
         names = {name.split("/", 1)[1] for name in archive.getnames()}
-    for folder in ("flashrank_lite", "tests", "examples", "scripts", "benchmarks"):
+    for folder in ("flashrank_lite", "tests", "examples", "scripts", "benchmarks", "docs", ".github"):
         assert tracked(folder) <= names
-    assert {"pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md", "CONTRIBUTING.md"} <= names
+    assert {"pyproject.toml", "mkdocs.yml", "README.md", "LICENSE", "CHANGELOG.md"} <= names
+
+
+def test_the_citation_names_this_version():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text("utf-8"))
+    assert citation["version"] == flashrank_lite.__version__
+    assert citation["license"] == "Apache-2.0"
+
+
+def test_the_workflow_runs_the_gate_on_every_python_that_the_metadata_names(metadata):
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text("utf-8"))
+    gate = workflow["jobs"]["gate"]
+    named = [
+        line.rsplit(" ", 1)[1]
+        for line in metadata.get_all("Classifier")
+        if re.fullmatch(r"Programming Language :: Python :: 3\.\d+", line)
+    ]
+    assert gate["strategy"]["matrix"]["python"] == named
+    assert any(step.get("run") == "bash .ci/run" for step in gate["steps"])
+
+
+@pytest.mark.parametrize("form", ["bug", "model"])
+def test_the_form_of_a_fault_asks_for_the_facts(form):
+    text = (ROOT / ".github" / "ISSUE_TEMPLATE" / f"{form}.yml").read_text("utf-8")
+    (facts,) = [part for part in yaml.safe_load(text)["body"] if part.get("id") == "info"]
+    assert facts["attributes"]["label"] == "flashrank-lite info"
+    assert facts["validations"] == {"required": True}
 
 
 def test_the_metadata_says_what_the_project_is(metadata):
