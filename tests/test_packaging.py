@@ -12,7 +12,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-import yaml  # huggingface_hub brings it
+import yaml
 
 import flashrank_lite
 
