@@ -21,9 +21,11 @@ class Call:
     Args:
         progress: called with (pairs done, pairs known of so far) after every batch, by one thread
             at a time; an error that it raises ends the call.
+        parent: the call that this one is a part of: it is cancelled with it, and reports to it.
     """
 
-    def __init__(self, progress: Progress | None = None) -> None:
+    def __init__(self, progress: Progress | None = None, parent: "Call | None" = None) -> None:
+        self._parent = parent
         self._cancelled = threading.Event()
         self._progress = progress
         self._reporting = threading.Lock()
@@ -35,26 +37,29 @@ class Call:
 
     @property
     def cancelled(self) -> bool:
-        """Whether `cancel` was called."""
-        return self._cancelled.is_set()
+        """Whether `cancel` was called, here or of the call that this is a part of."""
+        return self._cancelled.is_set() or (self._parent is not None and self._parent.cancelled)
 
     def check(self) -> None:
         """Raises CallCancelled if the call was cancelled; called before every batch."""
-        if self._cancelled.is_set():
+        if self.cancelled:
             raise CallCancelled("the call was cancelled before all passages were scored")
 
     def expect(self, pairs: int) -> None:
         """A scorer is going to score so many pairs more."""
         with self._reporting:
             self._total += pairs
+        if self._parent is not None:
+            self._parent.expect(pairs)
 
     def advance(self, pairs: int) -> None:
         """So many pairs more are done."""
-        if self._progress is None:
-            return
-        with self._reporting:
-            self._done += pairs
-            self._progress(self._done, self._total)
+        if self._progress is not None:
+            with self._reporting:
+                self._done += pairs
+                self._progress(self._done, self._total)
+        if self._parent is not None:
+            self._parent.advance(pairs)
 
 
 _current: ContextVar[Call | None] = ContextVar("flashrank_lite_call", default=None)

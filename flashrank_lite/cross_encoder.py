@@ -1,193 +1,207 @@
-"""A model, opened: pairs of texts in, logits out. What a Ranker adds is the user's side of it."""
+"""A model, opened: the scorer that reads query and passage together, and gives each pair a logit.
+
+The bundled model is opened here too: it reads query and passage apart, as two inputs of one graph,
+and compares them in the graph (late interaction), so from outside it is no different.
+"""
 
 import logging
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from flashrank_lite import call as calls
 from flashrank_lite.arguments import check_text, positive
-from flashrank_lite.runtime.plan import BATCH_TOKENS, batches, lane_budget, suits_lanes
-from flashrank_lite.runtime.threads import resolve_threads
-from flashrank_lite.runtime.providers import open_graph
-from flashrank_lite.encoding.collate import Pair, pad
+from flashrank_lite.encoding.collate import Pair, check_inputs, pad
 from flashrank_lite.encoding.pairs import PairEncoder
-from flashrank_lite.errors import InvalidInput, RankerClosed
-from flashrank_lite.runtime.graph import is_dynamic_int8
-from flashrank_lite.logits import Head, choose_output, read_logits
-from flashrank_lite.runtime.workers import side_by_side
-from flashrank_lite.languages import ScriptWatch
-from flashrank_lite.models import sources
-from flashrank_lite.models.folder import read_manifest
-from flashrank_lite.models.manifest import TOKENIZER, Manifest
 from flashrank_lite.encoding.prompts import PromptEncoder, open_encoder
-from flashrank_lite.runtime.sessions import Providers
+from flashrank_lite.errors import InvalidInput, RankerClosed
+from flashrank_lite.languages import LanguageWatch
+from flashrank_lite.logits import Head, choose_output, graph_activation, read_logits
+from flashrank_lite.models.manifest import TOKENIZER, Manifest
+from flashrank_lite.models.resolve import Model, resolve
+from flashrank_lite.options import ModelOptions
+from flashrank_lite.runtime.onnx_file import is_dynamic_int8, last_operator
+from flashrank_lite.runtime.placement import open_sessions
+from flashrank_lite.runtime.plan import BATCH_TOKENS, plan
+from flashrank_lite.runtime.threads import resolve_threads
+from flashrank_lite.runtime.workers import run_side_by_side
+from flashrank_lite.scorer import Candidates, Scores
 
 logger = logging.getLogger(__name__)
 
+Encoder = PairEncoder | PromptEncoder
 
-class Model:
-    """A cross-encoder, found and opened. Arguments and errors are those of `Ranker`.
 
-    Attributes:
-        manifest: what it says of itself.
-        closed: whether `close` was called.
-        variant_reason: why this graph.
+class CrossEncoder:
+    """A model, found and opened.
+
+    Args:
+        model: as `Ranker` takes it: None for the bundled model, a folder, a name, "org/name".
+        options: how it is opened.
+
+    Raises:
+        As `Ranker`.
     """
 
-    def __init__(
-        self,
-        model: sources.Model = None,
-        *,
-        revision: str | None = None,
-        file: str | None = None,
-        token: sources.Token = None,
-        max_length: int | None = None,
-        threads: int | None = None,
-        batch_tokens: int | None = None,
-        instruction: str | None = None,
-        device: str | None = None,
-        providers: Providers | None = None,
-    ) -> None:
-        self.closed = False
-        self._batch_tokens = positive("batch_tokens", batch_tokens) or BATCH_TOKENS
-        self._threads = resolve_threads(threads)
-        self._source = source = sources.locate(model, revision=revision, file=file, token=token)
-        self.manifest = manifest = read_manifest(source.folder, source.file, name=source.name)
-        self.variant_reason = source.reason or manifest.variant_reason
-        self._scripts = ScriptWatch(manifest.name, manifest.languages or source.languages)
-        self._encoder: PairEncoder | PromptEncoder = open_encoder(
-            source.folder / TOKENIZER, _length(max_length, manifest), manifest.template
+    def __init__(self, model: Model = None, options: ModelOptions | None = None) -> None:
+        self._options = options = options or ModelOptions()
+        self._batch_tokens = positive("batch_tokens", options.batch_tokens) or BATCH_TOKENS
+        self._threads = resolve_threads(options.threads)
+        self._model = found = resolve(
+            model, revision=options.revision, file=options.file, token=options.token
         )
-        if instruction is not None:
-            self._encoder = self._asking(instruction)
+        manifest = found.manifest
+        self._languages = LanguageWatch(manifest.name, found.languages)
+        self._encoder: Encoder = open_encoder(
+            found.folder / TOKENIZER,
+            _max_length(options.max_length, manifest),
+            manifest.template,
+            token_types=manifest.token_types,
+        )
+        if options.instruction is not None:
+            self._encoder = self._with_instruction(options.instruction)
         padding = manifest.padding
         self._pad_id = self._encoder.token_id(padding) or 0 if isinstance(padding, str) else padding
-        graph_file = source.folder / manifest.variant.file
-        self._graph, self._placement = open_graph(
-            graph_file, self._threads.count, device, providers
+        file = found.folder / found.graph.file
+        self._sessions, self._placement = open_sessions(
+            file, self._threads.count, options.device, options.providers
         )
-        head = Head(manifest.head, manifest.relevant)
-        self._output, self._head = choose_output(self._graph.outputs, head)
-        # a manifest may say that a graph mixes rows, but not deny it of one that is seen to
-        dynamic = is_dynamic_int8(graph_file)
-        self._invariant = not dynamic and manifest.variant.batch_invariant is not False
+        check_inputs(self._sessions.inputs, file)
+        self._output, head = choose_output(
+            self._sessions.outputs, Head(manifest.head, manifest.relevant)
+        )
+        self._head = replace(
+            head, graph_activation=graph_activation(last_operator(file, self._output))
+        )
+        # A manifest may declare a graph batch-dependent, but cannot override detection.
+        self._invariant = not is_dynamic_int8(file) and found.graph.batch_invariant is not False
         # without a mask padding would be read as text
-        masked = any(name.endswith("attention_mask") for name in self._graph.inputs)
+        masked = any(name.endswith("attention_mask") for name in self._sessions.inputs)
         self._alone = not self._invariant or not masked
-        logger.debug("opened %s, %s", source.folder, manifest.variant.file)
+        logger.debug("opened %s, %s", found.folder, found.graph.file)
 
-    def logits(
-        self, pairs: list[tuple[str, str]], instruction: str | None = None
-    ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """Logit and truncation of each (query, passage); equal pairs are run once, so tie exactly.
-
-        Args:
-            pairs: the texts.
-            instruction: what a model that is asked in words is told to look for; None for the
-                default.
-
-        Returns:
-            Two arrays of shape (n,), in the order of the pairs.
+    def score(self, lists: Sequence[Candidates], *, instruction: str | None = None) -> list[Scores]:
+        """`Scorer.score`; lists share batches, and equal pairs are run once, so they tie exactly.
 
         Raises:
             RankerClosed: after `close`.
             InvalidInput: the instruction cannot be used.
             NonFiniteScores: the model gave NaN or infinite logits.
+            CallCancelled: the call was cancelled.
         """
-        if self.closed:
-            raise RankerClosed("this ranker is closed: make a new Ranker, or close it later")
-        encoder = self._encoder if instruction is None else self._asking(instruction)
-        self._scripts.look(text for pair in pairs for text in pair)
-        places: dict[tuple[str, str], int] = {}
-        which = np.array([places.setdefault(pair, len(places)) for pair in pairs], np.intp)
-        logits = np.empty(len(places), np.float32)
-        truncated = np.empty(len(places), np.bool_)
-        start = 0
-        for chunk in encoder.chunks(places):
-            part = slice(start, start + len(chunk))
-            self._run(chunk, logits[part])
-            truncated[part] = [pair.truncated for pair in chunk]
-            start += len(chunk)
-        return logits[which], truncated[which]
-
-    def found_again(self) -> dict[str, Any]:
-        """The arguments that find exactly this model and graph, in any process, but for the token.
-
-        Another processor might choose another graph, which would give other scores.
-        """
-        source = self._source
-        model = {
-            "bundled": None,
-            "folder": str(source.folder.resolve()),
-            "hub": source.model,
-        }[source.source]
-        return {"model": model, "revision": source.revision, "file": self.manifest.variant.file}
+        with self._sessions.in_use():
+            encoder = self._encoder
+            if instruction is not None:
+                encoder = self._with_instruction(instruction)
+            for candidates in lists:
+                self._languages.check([candidates.query, *candidates.texts])
+            pairs = [(entry.query, text) for entry in lists for text in entry.texts]
+            logits, truncated = self._score_pairs(pairs, encoder)
+        scores, start = [], 0
+        for candidates in lists:
+            part = slice(start, start + len(candidates.texts))
+            scores.append(Scores(logits[part], truncated[part]))
+            start = part.stop
+        return scores
 
     def info(self) -> dict[str, Any]:
         """What `Ranker.info` says of the model and of how it runs."""
+        found, encoder = self._model, self._encoder
         return {
-            "model": self.manifest.name,
-            "path": str(self._source.folder),
-            "source": self._source.source,
-            "repository": self._source.repository,
-            "revision": self._source.revision,
-            "variant": self.manifest.variant.file,
-            "variant_reason": self.variant_reason,
-            "precision": self.manifest.variant.precision,
-            "max_length": self._encoder.max_length,
-            "instruction": _instruction(self._encoder),
+            "model": found.manifest.name,
+            "path": str(found.folder),
+            "source": found.source,
+            "repository": found.repository,
+            "revision": found.revision,
+            "graph": found.graph.file,
+            "graph_reason": found.graph.reason,
+            "precision": found.graph.precision,
+            "max_length": encoder.max_length,
+            "instruction": encoder.instruction if isinstance(encoder, PromptEncoder) else None,
             "head": self._head.type or "decided by the first run",
+            "graph_activation": self._head.graph_activation,
+            # an output that is a probability stays what it is
+            "activation": "sigmoid" if self._head.graph_activation else found.manifest.activation,
             "batch_tokens": self._batch_tokens,
-            "batches_at_once": self._graph.lanes,
+            "workers": self._sessions.workers,
             "batch_invariant": self._invariant,
             "one_at_a_time": self._alone,
             "threads": self._threads.count,
             "threads_source": self._threads.source,
             "device": self._placement.device,
             "device_source": self._placement.source,
-            "providers": list(self._graph.providers),
+            "providers": list(self._sessions.providers),
         }
 
     def close(self) -> None:
-        """Free the session; closing twice is fine."""
-        self.closed = True
-        self._graph.close()
+        """Free the model; calls in flight finish first, later ones raise RankerClosed."""
+        self._sessions.close()
 
-    def _run(self, pairs: list[Pair], logits: NDArray[np.float32]) -> None:
+    def __reduce__(self) -> tuple[Callable[..., "CrossEncoder"], tuple[Any, ...]]:
+        """Opened anew where it is unpickled: the same model and graph, without the token.
+
+        Another processor might choose another graph, which would give other scores.
+        """
+        if self._sessions.closed:
+            raise RankerClosed("a closed ranker cannot be pickled: pickle it before it is closed")
+        again = self._model.reload_arguments()
+        options = replace(self._options, revision=again["revision"], file=again["file"], token=None)
+        return CrossEncoder, (again["model"], options)
+
+    def _score_pairs(
+        self, pairs: list[tuple[str, str]], encoder: Encoder
+    ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Logit and truncation of each pair, (n,)."""
+        places: dict[tuple[str, str], int] = {}
+        which = np.array([places.setdefault(pair, len(places)) for pair in pairs], np.intp)
+        logits = np.empty(len(places), np.float32)
+        truncated = np.empty(len(places), np.bool_)
+        call, start = calls.current(), 0
+        call.expect(len(places))
+        for chunk in encoder.chunks(places):
+            part = slice(start, start + len(chunk))
+            self._run(chunk, logits[part], call)
+            truncated[part] = [pair.truncated for pair in chunk]
+            start += len(chunk)
+        return logits[which], truncated[which]
+
+    def _run(self, pairs: list[Pair], logits: NDArray[np.float32], call: calls.Call) -> None:
         """Put the logit of each pair into its place."""
-        lengths = [len(pair.ids) for pair in pairs]
-        lanes, budget = self._graph.lanes, self._batch_tokens
-        in_lanes = lanes > 1 and suits_lanes(lengths, lanes)
-        if in_lanes:
-            budget = lane_budget(lengths, budget, lanes)
+        planned = plan(
+            [len(pair.ids) for pair in pairs],
+            budget=self._batch_tokens,
+            workers=self._sessions.workers,
+            alone=self._alone,
+        )
 
-        def run(rows: list[int]) -> None:
+        def run(rows: tuple[int, ...]) -> None:
+            call.check()
             batch = [pairs[row] for row in rows]
-            feeds = pad(batch, self._pad_id, self._graph.inputs, self.manifest.padding_side)
-            array = self._graph.run(feeds, self._output, wide=not in_lanes)
-            logits[rows] = read_logits(array, len(rows), self._output, self._head)
+            feeds = pad(
+                batch, self._pad_id, self._sessions.inputs, self._model.manifest.padding_side
+            )
+            array = self._sessions.run(feeds, self._output, all_threads=planned.all_threads)
+            logits[list(rows)] = read_logits(array, len(rows), self._output, self._head)
+            call.advance(len(rows))
 
-        plan = list(batches(lengths, 0 if self._alone else budget))
-        side_by_side(run, plan, min(lanes, len(plan)) if in_lanes else 1)
+        run_side_by_side(run, planned.batches, planned.workers)
 
-    def _asking(self, instruction: str) -> PromptEncoder:
+    def _with_instruction(self, instruction: str) -> PromptEncoder:
         check_text("instruction", instruction)
         if not isinstance(self._encoder, PromptEncoder) or self._encoder.instruction is None:
             raise InvalidInput(
-                f"the model {self.manifest.name!r} takes no instruction: it was not trained to be "
-                "told what to look for. Leave instruction out, or load a model that is, as those "
-                "of the Qwen3-Reranker family"
+                f"the model {self._model.manifest.name!r} takes no instruction: it was not trained "
+                "to be told what to look for. Leave instruction out, or load a model that is, as "
+                "those of the Qwen3-Reranker family"
             )
-        return self._encoder.asking(instruction)
+        return self._encoder.with_instruction(instruction)
 
 
-def _instruction(encoder: PairEncoder | PromptEncoder) -> str | None:
-    return encoder.instruction if isinstance(encoder, PromptEncoder) else None
-
-
-def _length(wanted: int | None, manifest: Manifest) -> int:
-    length = positive("max_length", wanted) or manifest.max_length
+def _max_length(requested: int | None, manifest: Manifest) -> int:
+    length = positive("max_length", requested) or manifest.max_length
     if manifest.length_limit is not None and length > manifest.length_limit:
         raise InvalidInput(
             f"max_length={length} is more than the {manifest.length_limit} tokens that the "

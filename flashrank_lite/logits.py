@@ -4,7 +4,7 @@ A relevance head gives one logit per pair, or two classes, of which one means "r
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -14,23 +14,32 @@ from flashrank_lite.errors import InvalidModel, NonFiniteScores
 
 Activation = Literal["sigmoid", "raw"]
 
+_FLOATS = ("tensor(float16)", "tensor(float)", "tensor(double)")
+_SMALLEST = np.finfo(np.float32).tiny  # of a probability, so that its logit is finite
+_GRAPH_ACTIVATIONS: dict[str, Literal["sigmoid", "softmax"]] = {
+    "Sigmoid": "sigmoid",
+    "Softmax": "softmax",
+}
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, slots=True)
 class Head:
     """How to read the output.
 
-    `type` is "logit" (one number per pair), "two_class" (`relevant` is the index of the class that
-    means relevant) or None, which lets the graph's own shape decide between the two.
+    Attributes:
+        type: "logit" (one number per pair), "two_class", or None, which lets the graph's own shape
+            decide between the two.
+        relevant: of two classes, the index of the one that means relevant.
+        graph_activation: what the graph itself ends in; its output is a probability then, and the
+            logit its inverse.
     """
 
     type: Literal["logit", "two_class"] | None = None
     relevant: int = 1
+    graph_activation: Literal["sigmoid", "softmax"] | None = None
 
 
-_FLOATS = ("tensor(float16)", "tensor(float)", "tensor(double)")
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Output:
     """An output that a graph declares: its shape, None where it is dynamic; onnxruntime's type."""
 
@@ -62,10 +71,15 @@ def choose_output(outputs: Sequence[Output], head: Head) -> tuple[str, Head]:
     width = _width(output)
     if width is None:
         return output.name, head
-    return output.name, settle(head, width, output)
+    return output.name, resolve_head(head, width, output)
 
 
-def settle(head: Head, width: int, output: Output) -> Head:
+def graph_activation(last_operator: str | None) -> Literal["sigmoid", "softmax"] | None:
+    """What a graph with this last operator has already done to its logits."""
+    return _GRAPH_ACTIVATIONS.get(last_operator or "")
+
+
+def resolve_head(head: Head, width: int, output: Output) -> Head:
     """The head whose type fits an output of `width` columns.
 
     Raises:
@@ -75,7 +89,7 @@ def settle(head: Head, width: int, output: Output) -> Head:
     if width not in (1, 2) or head.type not in (None, found):
         wanted = "" if head.type is None else f"a head of type {head.type!r} does not fit"
         raise _not_a_head(wanted or "not a relevance head", [output])
-    return Head(found, head.relevant)
+    return replace(head, type=found)
 
 
 def read_logits(array: NDArray[Any], rows: int, name: str, head: Head) -> NDArray[np.float32]:
@@ -92,7 +106,7 @@ def read_logits(array: NDArray[Any], rows: int, name: str, head: Head) -> NDArra
         array = array[:, None]
     if array.ndim != 2 or array.shape[0] != rows or array.dtype.kind != "f":
         raise _not_a_head(f"{rows} pairs in, {array.dtype} out", [Output(name, array.shape)])
-    head = settle(head, array.shape[1], Output(name, array.shape))
+    head = resolve_head(head, array.shape[1], Output(name, array.shape))
     values = array.astype(np.float32)
     finite = np.isfinite(values)
     if not finite.all():
@@ -102,6 +116,8 @@ def read_logits(array: NDArray[Any], rows: int, name: str, head: Head) -> NDArra
             "its weights or its quantisation are broken (a float16 graph overflows so); "
             "use another variant of it, for instance the fp32 one"
         )
+    if head.graph_activation is not None:
+        values = _inverse(values, head)
     logits: NDArray[np.float32] = values[:, 0]
     if head.type == "two_class":
         logits = values[:, head.relevant] - values[:, 1 - head.relevant]
@@ -115,6 +131,16 @@ def activate(logits: NDArray[np.float32], activation: Activation) -> NDArray[np.
     # 1 / (1 + e^-x), without overflow whatever the sign
     scores: NDArray[np.float64] = np.exp(-np.logaddexp(0.0, -logits.astype(np.float64)))
     return scores.astype(np.float32)
+
+
+def _inverse(probabilities: NDArray[np.float32], head: Head) -> NDArray[np.float32]:
+    """Logits whose sigmoid, or softmax, these probabilities are; finite where they are 0 or 1."""
+    logarithms = np.log(np.maximum(probabilities, _SMALLEST))
+    if head.graph_activation == "softmax" and head.type == "two_class":
+        return logarithms
+    rest = np.maximum(1 - probabilities.astype(np.float64), _SMALLEST)
+    logits: NDArray[np.float32] = (logarithms - np.log(rest)).astype(np.float32)
+    return logits
 
 
 def _width(output: Output) -> int | None:

@@ -3,35 +3,38 @@
 import os
 from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 import flashrank_lite
 from flashrank_lite.arguments import check_text, positive
-from flashrank_lite.errors import InvalidInput, RankerClosed
-from flashrank_lite.logits import Activation, activate
-from flashrank_lite.cross_encoder import Model
-from flashrank_lite.models.sources import Token
+from flashrank_lite.call import Call, current, running
+from flashrank_lite.cross_encoder import CrossEncoder
+from flashrank_lite.errors import InvalidInput
 from flashrank_lite.hits import RankedPassage
+from flashrank_lite.logits import Activation, activate
+from flashrank_lite.options import Device, ModelOptions, Providers, Token
 from flashrank_lite.passages import Passage, read_passages
-from flashrank_lite.runtime.sessions import Providers
+from flashrank_lite.scorer import Candidates, Scorer, Scores
 
 T = TypeVar("T")
 Floats = NDArray[np.float32]
 
 
 class Ranker:
-    """Ranks passages for a query with a cross-encoder.
+    """Ranks passages for a query.
 
-    One ranker serves any number of threads, can be pickled (it is loaded anew where it is
+    One ranker serves any number of threads, can be pickled (its model is opened anew where it is
     unpickled) and used after a fork.
 
     Args:
         model: None for the model inside the package, the path of a model folder, a name that
             `flashrank-lite models list` shows, or "org/name" on the Hugging Face Hub, which is
             downloaded once (`flashrank_lite.models.sources` has the rule for names).
+        scorer: anything that scores candidates (`flashrank_lite.scorer.Scorer`), instead of a
+            model; it comes opened, so the arguments that open a model do not go with it.
         revision: of a model on the Hub: a branch, a tag or a commit; None for "main", as it was
             when it was first downloaded.
         file: the graph to run, as a path inside the model, as in "onnx/model.onnx"; None for the
@@ -40,8 +43,8 @@ class Ranker:
         max_length: tokens of a query and a passage together, special tokens included; None for
             what the model says. Shorter is faster, and truncates more.
         threads: threads of a call, a batch on each or one on all; None for
-            FLASHRANK_LITE_THREADS, or else the cores that affinity and cgroup quota leave to this
-            process.
+            FLASHRANK_LITE_THREADS, or else the cores that affinity, cgroup quota and
+            OMP_NUM_THREADS leave to this process.
         activation: "sigmoid" for scores in [0, 1], "raw" for logits; None for what the model says.
         instruction: what a model that is asked in words is told to look for, as those of the
             Qwen3-Reranker family are; None for what the model says. Others take none.
@@ -56,13 +59,14 @@ class Ranker:
         AccessDenied, DownloadFailed, CacheNotWritable: it could not be downloaded.
         InvalidModel: it cannot be used as a reranker; ChecksumMismatch: a file was changed.
         InvalidInput: an argument is out of range.
-        ProviderUnavailable: a device or provider that was asked for cannot be had.
+        ProviderUnavailable: a device or provider that was asked for is not available.
     """
 
     def __init__(
         self,
         model: str | os.PathLike[str] | None = None,
         *,
+        scorer: Scorer | None = None,
         revision: str | None = None,
         file: str | None = None,
         token: Token = None,
@@ -71,33 +75,30 @@ class Ranker:
         activation: Activation | None = None,
         instruction: str | None = None,
         batch_tokens: int | None = None,
-        device: Literal["cpu", "cuda", "auto"] | None = None,
+        device: Device | None = None,
         providers: Providers | None = None,
     ) -> None:
-        self._arguments: dict[str, Any] = {
-            "max_length": max_length,
-            "threads": threads,
-            "activation": activation,
-            "instruction": instruction,
-            "batch_tokens": batch_tokens,
-            "device": device,
-            "providers": providers,
-        }
         if activation not in (None, "sigmoid", "raw"):
             raise InvalidInput(f"activation must be 'sigmoid', 'raw' or None, not {activation!r}")
-        self._model = Model(
-            model,
+        options = ModelOptions(
             revision=revision,
             file=file,
             token=token,
             max_length=max_length,
             threads=threads,
-            instruction=instruction,
             batch_tokens=batch_tokens,
+            instruction=instruction,
             device=device,
             providers=providers,
         )
-        self._activation: Activation = activation or self._model.manifest.activation
+        if scorer is None:
+            scorer = CrossEncoder(model, options)
+        elif model is not None or options != ModelOptions():
+            raise InvalidInput(
+                "scorer comes opened: pass model and the arguments that open one to the scorer"
+            )
+        self._scorer = scorer
+        self._activation: Activation = activation or scorer.info().get("activation", "sigmoid")
 
     def rank(
         self,
@@ -119,6 +120,8 @@ class Ranker:
         Raises:
             InvalidInput: an argument or a passage cannot be used; the message names it.
             NonFiniteScores: the model gave NaN or infinite logits.
+            RankerClosed: after `close`.
+            CallCancelled: the call was cancelled (`flashrank_lite.call`).
         """
         return self.rank_many([query], [passages], top_k, instruction=instruction)[0]
 
@@ -127,9 +130,9 @@ class Ranker:
     ) -> Floats:
         """Score passages: float32, (n,), in the order of the input. Arguments as for `rank`."""
         check_text("the query", query)
-        read = read_passages(passages)
-        logits, _ = self._model.logits([(query, passage.text) for passage in read], instruction)
-        return activate(logits, self._activation)
+        candidates = _candidates(query, read_passages(passages))
+        (scores,) = self._scorer.score([candidates], instruction=instruction)
+        return activate(scores.logits, self._activation)
 
     def score_pairs(
         self, pairs: Iterable[tuple[str, Any]], *, instruction: str | None = None
@@ -150,8 +153,15 @@ class Ranker:
             check_text(f"the query of pair {index}", pair[0])
             queries.append(pair[0])
             passages.append(pair[1])
-        texts = [passage.text for passage in read_passages(passages)]
-        logits, _ = self._model.logits(list(zip(queries, texts, strict=True)), instruction)
+        rows: dict[str, list[int]] = {}  # a query's pairs are one list
+        for row, query in enumerate(queries):
+            rows.setdefault(query, []).append(row)
+        read = read_passages(passages)
+        lists = [_candidates(query, [read[row] for row in rows[query]]) for query in rows]
+        logits = np.empty(len(read), np.float32)
+        found = self._scorer.score(lists, instruction=instruction)
+        for places, scores in zip(rows.values(), found, strict=True):
+            logits[places] = scores.logits
         return activate(logits, self._activation)
 
     def rank_many(
@@ -186,18 +196,9 @@ class Ranker:
             raise InvalidInput(
                 f"{len(queries)} queries but {len(lists)} lists of passages: pass one per query"
             )
-        pairs = [
-            (query, passage.text)
-            for query, read in zip(queries, lists, strict=True)
-            for passage in read
-        ]
-        logits, truncated = self._model.logits(pairs, instruction)
-        hits, start = [], 0
-        for read in lists:
-            part = slice(start, start + len(read))
-            hits.append(self._hits(read, logits[part], truncated[part], top_k))
-            start += len(read)
-        return hits
+        candidates = [_candidates(*entry) for entry in zip(queries, lists, strict=True)]
+        found = self._scorer.score(candidates, instruction=instruction)
+        return [self._hits(read, scores, top_k) for read, scores in zip(lists, found, strict=True)]
 
     async def arank(
         self,
@@ -207,19 +208,19 @@ class Ranker:
         *,
         instruction: str | None = None,
     ) -> list[RankedPassage]:
-        """`rank` in a thread, off the event loop."""
+        """`rank` in a thread, off the event loop; stops within a batch when it is cancelled."""
         return await _off_loop(self.rank, query, passages, top_k, instruction=instruction)
 
     async def ascore(
         self, query: str, passages: Iterable[Any], *, instruction: str | None = None
     ) -> Floats:
-        """`score` in a thread, off the event loop."""
+        """`score` in a thread, as `arank`."""
         return await _off_loop(self.score, query, passages, instruction=instruction)
 
     async def ascore_pairs(
         self, pairs: Iterable[tuple[str, Any]], *, instruction: str | None = None
     ) -> Floats:
-        """`score_pairs` in a thread, off the event loop."""
+        """`score_pairs` in a thread, as `arank`."""
         return await _off_loop(self.score_pairs, pairs, instruction=instruction)
 
     async def arank_many(
@@ -230,7 +231,7 @@ class Ranker:
         *,
         instruction: str | None = None,
     ) -> list[list[RankedPassage]]:
-        """`rank_many` in a thread, off the event loop."""
+        """`rank_many` in a thread, as `arank`."""
         return await _off_loop(
             self.rank_many, queries, lists_of_passages, top_k, instruction=instruction
         )
@@ -240,19 +241,20 @@ class Ranker:
 
         `batch_invariant` says whether the graph's results are independent of the rows beside them.
         Where they are not (dynamic int8), each passage is run alone, so that scores still are.
-        `batches_at_once` is how many may run side by side, each on one of the `threads`; 1 where a
-        batch has all of them. `variant_reason` says why this graph; `repository` and `revision`
-        (the commit) are None for a model that is not from the Hub.
+        `workers` is how many batches may run side by side, each on one of the `threads`; 1 where a
+        batch has all of them. `graph_reason` says why this graph; `graph_activation` what the graph
+        itself ends in; `repository` and `revision` (the commit) are None for a model that is not
+        from the Hub.
         """
         return {
-            **self._model.info(),
+            **self._scorer.info(),
             "activation": self._activation,
             "version": flashrank_lite.__version__,
         }
 
     def close(self) -> None:
-        """Free the model; later calls raise RankerClosed. Closing twice is fine."""
-        self._model.close()
+        """Free the model: calls in flight finish, later ones raise RankerClosed."""
+        self._scorer.close()
 
     def __enter__(self) -> "Ranker":
         return self
@@ -266,43 +268,41 @@ class Ranker:
         self.close()
 
     def __repr__(self) -> str:
-        return f"<Ranker {self._model.manifest.name!r} {self._model.manifest.variant.file}>"
+        info = self._scorer.info()
+        return f"<Ranker {info.get('model', type(self._scorer).__name__)!r}>"
 
-    def __reduce__(
-        self,
-    ) -> tuple[Callable[[dict[str, Any], str], "Ranker"], tuple[dict[str, Any], str]]:
-        if self._model.closed:
-            raise RankerClosed("a closed ranker cannot be pickled: pickle it before it is closed")
-        arguments = {**self._arguments, **self._model.found_again()}
-        return _load, (arguments, self._model.variant_reason)
-
-    def _hits(
-        self, read: list[Passage], logits: Floats, truncated: NDArray[np.bool_], top_k: int | None
-    ) -> list[RankedPassage]:
-        scores = activate(logits, self._activation)
-        order = np.argsort(-logits, kind="stable")[:top_k]
+    def _hits(self, read: list[Passage], scores: Scores, top_k: int | None) -> list[RankedPassage]:
+        values = activate(scores.logits, self._activation)
+        order = np.argsort(-scores.logits, kind="stable")[:top_k]
         return [
             RankedPassage(
                 text=read[row].text,
-                score=float(scores[row]),
-                logit=float(logits[row]),
+                score=float(values[row]),
+                logit=float(scores.logits[row]),
                 index=int(row),
                 id=read[row].id,
                 meta=read[row].meta,
-                truncated=bool(truncated[row]),
+                truncated=bool(scores.truncated[row]),
             )
             for row in order
         ]
 
 
-def _load(arguments: dict[str, Any], variant_reason: str) -> Ranker:
-    ranker = Ranker(**arguments)
-    # why it was chosen, not that it was asked for by now
-    ranker._model.variant_reason = variant_reason
-    return ranker
+def _candidates(query: str, read: list[Passage]) -> Candidates:
+    return Candidates(query, [passage.text for passage in read])
 
 
 async def _off_loop(function: Callable[..., T], *arguments: Any, instruction: str | None) -> T:
     import asyncio  # 60 ms that only those who use it should pay; they have it imported already
 
-    return await asyncio.to_thread(function, *arguments, instruction=instruction)
+    call = Call(parent=current())
+
+    def work() -> T:
+        with running(call):
+            return function(*arguments, instruction=instruction)
+
+    try:
+        return await asyncio.to_thread(work)
+    except asyncio.CancelledError:
+        call.cancel()  # the thread stops before its next batch
+        raise

@@ -48,9 +48,7 @@ class Scores:
 class Scorer(Protocol):
     """What a `Ranker` holds. One scorer serves any number of threads."""
 
-    def score(
-        self, lists: Sequence[Candidates], *, instruction: str | None = None
-    ) -> list[Scores]:
+    def score(self, lists: Sequence[Candidates], *, instruction: str | None = None) -> list[Scores]:
         """Score every list; the results are in the order of the lists.
 
         A scorer that takes long calls `flashrank_lite.call.current().check()` between batches, so

@@ -58,7 +58,7 @@ def test_the_ids_are_those_of_the_prompt_with_the_instruction(tokenizer_file, te
     encoder = open_encoder(tokenizer_file, 200, template)
     stated = open_encoder(tokenizer_file, 200, Template(template.segments, OWN))
     for pairs in ([(QUERY, passage) for passage in PASSAGES], [(" ".join(PASSAGES), "eggs")]):
-        (asked,), (reference,) = encoder.asking(OWN).chunks(pairs), stated.chunks(pairs)
+        (asked,), (reference,) = encoder.with_instruction(OWN).chunks(pairs), stated.chunks(pairs)
         (default,) = encoder.chunks(pairs)
         assert [pair.ids.tolist() for pair in asked] == [pair.ids.tolist() for pair in reference]
         assert [pair.truncated for pair in asked] == [pair.truncated for pair in reference]

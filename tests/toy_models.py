@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from pathlib import Path
 from typing import Any
 
 from conftest import toy_graph, toy_tokenizer
@@ -62,3 +63,23 @@ def external_data(files: dict[str, bytes], graph: str = "onnx/model.onnx") -> di
 def pad_to_lfs(content: str) -> bytes:
     """Bytes long enough for large file storage."""
     return (content * 2000).encode()
+
+
+def summing(inputs: dict[str, str]) -> Any:
+    """A graph that adds up whatever inputs it declares."""
+    import onnx
+
+    steps: list[Any] = []
+    for number, name in enumerate(inputs):
+        steps.append(("Cast", [name], [f"f{number}"], {"to": onnx.TensorProto.FLOAT}))
+    steps.append(("Sum", [f"f{number}" for number in range(len(inputs))], ["all"], {}))
+    steps.append(("ReduceSum", ["all", "last"], ["logits"], {"keepdims": 1}))
+    return toy_graph(steps, inputs=inputs)
+
+
+def saved(graph: Any, folder: Path, **options: Any) -> Path:
+    """The graph as model.onnx in the folder."""
+    import onnx
+
+    onnx.save(graph, folder / "model.onnx", **options)
+    return folder / "model.onnx"

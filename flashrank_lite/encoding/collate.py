@@ -1,13 +1,15 @@
 """Encoded pairs → the padded arrays that a graph is fed."""
 
-from collections.abc import Container, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from flashrank_lite.encoding.tokenizer import Ids
+from flashrank_lite.errors import InvalidModel
 
 # What a graph may take: both texts in one row, or each in a row of its own (late interaction), and
 # then one row of a query serves all passages of a batch.
@@ -31,6 +33,27 @@ class Pair:
     types: Ids
     passage_start: int
     truncated: bool
+
+
+def check_inputs(declared: Mapping[str, object], file: Path) -> None:
+    """Are the inputs that a graph declares those that a tokenizer gives?
+
+    Args:
+        declared: by name; None for one that is not of int64 or int32.
+        file: the graph, for the error.
+
+    Raises:
+        InvalidModel: they are not.
+    """
+    joined = "input_ids" in declared
+    known = JOINED_INPUTS if joined else SEPARATE_INPUTS
+    wrong = [name for name, kind in declared.items() if name not in known or kind is None]
+    if wrong or not (joined or declared.keys() == {*SEPARATE_INPUTS}):
+        raise InvalidModel(
+            f"{file} is not a text reranker: its inputs are {', '.join(declared)}; it must take "
+            f"input_ids, and may take {' and '.join(JOINED_INPUTS[1:])}, as int64 or int32; or "
+            f"else all of {', '.join(SEPARATE_INPUTS)}"
+        )
 
 
 def pad(

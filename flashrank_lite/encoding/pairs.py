@@ -15,8 +15,8 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from flashrank_lite.encoding.collate import Pair
-from flashrank_lite.errors import InvalidInput, InvalidModel
 from flashrank_lite.encoding.tokenizer import Ids, Pieces, Tokens
+from flashrank_lite.errors import InvalidInput, InvalidModel
 
 Query = TypeVar("Query")  # a query as an encoder has read it
 
@@ -39,6 +39,10 @@ class _Frame:
     def size(self) -> int:
         return sum(len(part) for part in self.ids)
 
+    def without_types(self) -> "_Frame":
+        head, middle, tail = (np.zeros_like(part) for part in self.types)
+        return _Frame(self.ids, (head, middle, tail), 0, 0)
+
 
 class PairEncoder:
     """A tokenizer that speaks in pairs.
@@ -46,15 +50,19 @@ class PairEncoder:
     Args:
         file: path of tokenizer.json.
         max_length: tokens of a pair at most, special tokens included.
+        token_types: give query and passage the types that the tokenizer gives them; False for a
+            model whose tokenizer is configured to give none, which was trained with zeros.
 
     Raises:
         InvalidModel: the file cannot be read, or the tokenizer does not join pairs.
         InvalidInput: `max_length` leaves no room for a query and a passage.
     """
 
-    def __init__(self, file: Path, max_length: int) -> None:
+    def __init__(self, file: Path, max_length: int, *, token_types: bool = True) -> None:
         self._tokens = Tokens(file)
         self._frame = _learn_frame(self._tokens.tokenizer, file)
+        if not token_types:
+            self._frame = self._frame.without_types()
         self.max_length = max_length
         self._room = max_length - self._frame.size
         self._query_room = int(self._room * QUERY_SHARE)

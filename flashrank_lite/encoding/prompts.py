@@ -13,9 +13,9 @@ import numpy as np
 
 from flashrank_lite.encoding.collate import Pair
 from flashrank_lite.encoding.pairs import QUERY_SHARE, PairEncoder, in_chunks
-from flashrank_lite.errors import InvalidInput
 from flashrank_lite.encoding.template import FIELD, Template
 from flashrank_lite.encoding.tokenizer import Ids, Pieces, Tokens
+from flashrank_lite.errors import InvalidInput
 
 
 class PromptEncoder:
@@ -60,9 +60,11 @@ class PromptEncoder:
         """The id of a token of the vocabulary, None if there is no such token."""
         return self._tokens.token_id(token)
 
-    def asking(self, instruction: str) -> "PromptEncoder":
+    def with_instruction(self, instruction: str) -> "PromptEncoder":
         """The encoder for another instruction; the tokenizer is shared. Raises as the class."""
-        return PromptEncoder(self._tokens, self.max_length, self._template.asking(instruction))
+        return PromptEncoder(
+            self._tokens, self.max_length, self._template.with_instruction(instruction)
+        )
 
     def chunks(self, pairs: Iterable[tuple[str, str]]) -> Iterator[list[Pair]]:
         """Encode (query, passage) pairs some at a time: a list of any length is never all held."""
@@ -105,14 +107,20 @@ class PromptEncoder:
 
 
 def open_encoder(
-    file: Path, max_length: int, template: Template | None
+    file: Path, max_length: int, template: Template | None, *, token_types: bool = True
 ) -> PairEncoder | PromptEncoder:
     """What encodes pairs for a model with this tokenizer.json and this template, if it has one.
+
+    Args:
+        file: path of tokenizer.json.
+        max_length: tokens of a row at most.
+        template: the prompt of a model that is asked in words.
+        token_types: the model was trained with token types that tell query and passage apart.
 
     Raises:
         InvalidModel: the file cannot be read, or the tokenizer does not do what it has to.
         InvalidInput: `max_length` leaves no room for a query and a passage.
     """
     if template is None:
-        return PairEncoder(file, max_length)
+        return PairEncoder(file, max_length, token_types=token_types)
     return PromptEncoder(Tokens(file), max_length, template)

@@ -44,7 +44,7 @@ class Template:
         """Whether an instruction has a place in it."""
         return any("{instruction}" in segment for segment in self.segments)
 
-    def asking(self, instruction: str) -> "Template":
+    def with_instruction(self, instruction: str) -> "Template":
         """The template with this instruction."""
         return replace(self, instruction=well_formed(instruction))
 

@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flashrank_lite.encoding.collate import pad
+from flashrank_lite.encoding.prompts import open_encoder
 from flashrank_lite.errors import InvalidModel
 from flashrank_lite.evaluation import CandidateList, kendall_tau, mean_ndcg
 from flashrank_lite.export.source import Source
 from flashrank_lite.export.torch_graph import run_torch
-from flashrank_lite.encoding.prompts import open_encoder
 from flashrank_lite.ranker import Ranker
 
 TORCH_TOLERANCE = 1e-3  # logits, fp32 graph against the torch module

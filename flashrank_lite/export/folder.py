@@ -12,8 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-from flashrank_lite.runtime.plan import batches
 from flashrank_lite.encoding.collate import pad
+from flashrank_lite.encoding.prompts import open_encoder
 from flashrank_lite.errors import InvalidInput
 from flashrank_lite.evaluation import CandidateList
 from flashrank_lite.export import fidelity
@@ -27,8 +27,8 @@ from flashrank_lite.export.torch_graph import OPSET, check_opset, to_onnx
 from flashrank_lite.export.weights import data_file, save_graph
 from flashrank_lite.models.checksums import facts_of
 from flashrank_lite.models.manifest import FORMAT, MANIFEST, TOKENIZER
-from flashrank_lite.encoding.prompts import open_encoder
 from flashrank_lite.ranker import Ranker
+from flashrank_lite.runtime.plan import batches
 
 logger = logging.getLogger(__name__)
 

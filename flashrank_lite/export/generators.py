@@ -15,13 +15,13 @@ from transformers import (
     AutoModelForSequenceClassification,
 )
 
+from flashrank_lite.encoding.tokenizer import Tokens
 from flashrank_lite.errors import InvalidModel
 from flashrank_lite.export.classifiers import HEAD, last_state, read_head
 from flashrank_lite.export.loading import Checkpoint, as_source, load_model
 from flashrank_lite.export.recipes import Recipe, answer_ids
 from flashrank_lite.export.source import Source
 from flashrank_lite.models.config import activation
-from flashrank_lite.encoding.tokenizer import Tokens
 
 # Of the cut head against the whole one: some families scale or cap their logits.
 HEAD_TOLERANCE = 1e-3

@@ -6,8 +6,8 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from flashrank_lite.runtime.threads import cgroups
 from flashrank_lite.errors import InvalidModel
+from flashrank_lite.runtime.threads import cgroups
 
 # Both are shares of the weights in fp32, measured on random ones of Qwen3-0.6B and XLM-R large.
 # Memory: 8.1 GB where the weights are 2.38, and 6.5 where they are 2.27, while activations are

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from transformers import AutoModel, AutoTokenizer
 
+from flashrank_lite.encoding.template import Template
 from flashrank_lite.errors import InvalidModel
 from flashrank_lite.export.classifiers import model_inputs, read_classifier
 from flashrank_lite.export.generators import read_decoder_by_ids
@@ -22,7 +23,6 @@ from flashrank_lite.export.recipes import Recipe, find_recipe
 from flashrank_lite.export.source import Source
 from flashrank_lite.models.config import activation
 from flashrank_lite.models.manifest import read_json
-from flashrank_lite.encoding.template import Template
 
 MODULES = "modules.json"
 

@@ -9,10 +9,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from flashrank_lite.encoding.template import Template
 from flashrank_lite.errors import InvalidModel
 from flashrank_lite.export.loading import Checkpoint
 from flashrank_lite.models.manifest import read_json
-from flashrank_lite.encoding.template import Template
 
 
 @dataclass(frozen=True)

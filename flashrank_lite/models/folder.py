@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from flashrank_lite.runtime.cpu_features import instruction_sets
 from flashrank_lite.errors import InvalidModel
 from flashrank_lite.models import config as hf
 from flashrank_lite.models.checksums import check_size
@@ -22,6 +21,7 @@ from flashrank_lite.models.manifest import (
 )
 from flashrank_lite.models.paths import is_inside
 from flashrank_lite.models.variants import Option, Processor, choose, first_runnable
+from flashrank_lite.runtime.cpu_features import instruction_sets
 
 
 def read_manifest(

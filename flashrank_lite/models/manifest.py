@@ -31,11 +31,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+from flashrank_lite.encoding.template import Template
 from flashrank_lite.errors import InvalidModel
 from flashrank_lite.models import config as hf
 from flashrank_lite.models.checksums import Facts
 from flashrank_lite.models.paths import is_inside
-from flashrank_lite.encoding.template import Template
 
 FORMAT = 1
 MANIFEST = "reranker.json"

@@ -13,8 +13,8 @@ which is then about as fast and more exact, comes first.
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from flashrank_lite.runtime.cpu_features import instruction_sets
 from flashrank_lite.errors import InvalidModel
+from flashrank_lite.runtime.cpu_features import instruction_sets
 
 Processor = Callable[[], frozenset[str]]  # asked only where there is a choice
 

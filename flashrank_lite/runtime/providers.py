@@ -1,125 +1,69 @@
-"""Where a graph runs: device="cpu" | "cuda" | "auto", or execution providers by name.
-
-A wish for a GPU is granted or refused. It never ends on the CPU unsaid: not as a whole, and not for
-the operators that the GPU lacks, which onnxruntime would quietly run on the CPU.
-"""
+"""Execution providers by the names that people use, and what a missing one needs."""
 
 import io
+from collections.abc import Sequence
 from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
 import onnxruntime
 
-from flashrank_lite.errors import InvalidInput, InvalidModel, ProviderUnavailable, first_line
-from flashrank_lite.runtime.graph import Graph
-from flashrank_lite.runtime.sessions import Providers, resolve
+from flashrank_lite.errors import InvalidInput, ProviderUnavailable
+from flashrank_lite.options import Providers
 
-DEVICES = ("cpu", "cuda", "auto")
 CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
+_OTHER_NAMES = {"directml": "dml"}  # what people say, where onnxruntime says otherwise
+
+Resolved = list[str | tuple[str, dict[str, Any]]]
 
 
-@dataclass(frozen=True)
-class Placement:
-    """The device that a graph runs on, and what decided it.
-
-    `device` is "cpu", "cuda", or the first provider's name where providers were given.
-    """
-
-    device: str
-    source: str
-
-
-def open_graph(
-    file: Path, threads: int, device: str | None = None, providers: Providers | None = None
-) -> tuple[Graph, Placement]:
-    """Open a graph where it was asked for.
+def resolve(providers: Providers | None) -> Resolved:
+    """Providers under onnxruntime's own names; the CPU for None.
 
     Args:
-        file: path of the ONNX file.
-        threads: threads of one run on the CPU.
-        device: "cpu", "cuda" (that, or an error), "auto" (CUDA where it works, else the CPU), or
-            None for what `providers` say.
-        providers: execution providers by name, preferred first; None for the CPU.
+        providers: names ("CUDA" for "CUDAExecutionProvider" will do) or (name, options), preferred
+            first.
 
     Raises:
-        InvalidInput: `device` is none of these, or both arguments were given.
-        ProviderUnavailable: the device cannot be had; the message says what is missing.
-        InvalidModel: the file cannot be opened.
+        InvalidInput: `providers` is not a list, or empty.
+        ProviderUnavailable: this onnxruntime has no such provider; the message says what has.
     """
-    if device is not None and device not in DEVICES:
-        raise InvalidInput(f"device must be one of {', '.join(DEVICES)} or None, not {device!r}")
-    if device is not None and providers is not None:
+    if providers is None:
+        return [CPU]
+    if isinstance(providers, str) or not providers:
         raise InvalidInput(
-            "device and providers both say where to run: pass device for the CPU or CUDA, "
-            "or providers for anything else"
+            f"providers must be a list of names, not {providers!r}: "
+            "pass for instance ['CPUExecutionProvider'], or None for the CPU"
         )
-    if device == "cuda":
-        return _on_cuda(file, threads), Placement("cuda", "argument")
-    if device == "auto":
-        try:
-            return _on_cuda(file, threads), Placement("cuda", "auto: CUDA works here")
-        except ProviderUnavailable as error:
-            return Graph(file, threads), Placement("cpu", f"auto: {error}")
-    if providers is not None:
-        graph = _on(file, threads, providers)
-        return graph, Placement(graph.providers[0], "providers")
-    return Graph(file, threads), Placement("cpu", "default" if device is None else "argument")
+    available = {name.lower(): name for name in onnxruntime.get_available_providers()}
+    resolved: Resolved = []
+    for entry in providers:
+        name, options = (entry, None) if isinstance(entry, str) else entry
+        short = str(name).lower().removesuffix("executionprovider")
+        short = _OTHER_NAMES.get(short, short)
+        if f"{short}executionprovider" not in available:
+            advice = "pip uninstall onnxruntime, then pip install onnxruntime-gpu"
+            if short != "cuda":
+                advice = "choose one of these, or install the build of onnxruntime that has it"
+            raise ProviderUnavailable(
+                f"no provider {name!r} in this onnxruntime {onnxruntime.__version__} (it has "
+                f"{', '.join(available.values())}): {advice}"
+            )
+        full = available[f"{short}executionprovider"]
+        resolved.append(full if options is None else (full, dict(options)))
+    return resolved
 
 
-def _on_cuda(file: Path, threads: int) -> Graph:
-    graph = _on(file, threads, [CUDA])
-    left = products_on_cpu(graph)
-    if left:
-        graph.close()
-        raise ProviderUnavailable(
-            f"CUDA lacks {', '.join(left)}, which {file.name} is made of, so it would run on the "
-            "CPU: int8 graphs are for CPUs; export the model as fp32, or leave device out"
-        )
-    return graph
+def names(resolved: Sequence[str | tuple[str, Any]]) -> list[str]:
+    """The names alone, without options."""
+    return [entry if isinstance(entry, str) else entry[0] for entry in resolved]
 
 
-def _on(file: Path, threads: int, providers: Providers) -> Graph:
-    """Open a graph on providers; where that fails, tell their fault from the file's."""
-    names = [entry if isinstance(entry, str) else entry[0] for entry in resolve(providers)]
-    said = _preload() if CUDA in names else ""
-    try:
-        return Graph(file, threads, providers)
-    except ProviderUnavailable as error:
-        if CUDA not in names:
-            raise
-        raise ProviderUnavailable(
-            f"{error}{f' ({said})' if said else ''}. For CUDA look whether nvidia-smi shows a GPU, "
-            "and get the CUDA and cuDNN libraries with pip install 'onnxruntime-gpu[cuda,cudnn]'"
-        ) from error
-    except InvalidModel as error:
-        if names == [CPU]:
-            raise
-        Graph(file, threads).close()  # raises if the file itself is at fault
-        said = first_line(error.__cause__ or error)
-        look = "nvidia-smi shows a GPU with memory left and a driver that is new enough"
-        raise ProviderUnavailable(
-            f"{', '.join(names)}: in this onnxruntime, but cannot open {file.name} ({said}), which "
-            f"the CPU can: look whether {look if CUDA in names else 'what it needs is installed'}"
-        ) from error
+def preload_cuda() -> str:
+    """Load CUDA's libraries from the packages that pip installed.
 
-
-def products_on_cpu(graph: Graph) -> list[str]:
-    """The kinds of matrix products that onnxruntime gave to the CPU; empty where it does not say.
-
-    It says so since 1.24, of graphs that were opened on more than the CPU.
+    Returns:
+        What went wrong, in one line; empty if nothing did.
     """
-    return sorted(
-        {
-            kind
-            for provider, kind in graph.placed
-            if provider == CPU and ("MatMul" in kind or "Gemm" in kind or "Attention" in kind)
-        }
-    )
-
-
-def _preload() -> str:
-    """Load CUDA's libraries from the packages that pip installed; what went wrong, in one line."""
     preload = getattr(onnxruntime, "preload_dlls", None)
     if preload is None:  # before 1.21
         return ""

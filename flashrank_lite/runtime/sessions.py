@@ -1,4 +1,4 @@
-"""onnxruntime sessions of one graph: opened once, opened anew in a forked child.
+"""The sessions of one graph: opened once, opened anew in a forked child, closed when nobody runs.
 
 A small graph has two. One runs a batch on a single thread, so that several batches run side by
 side, a core each; the other runs a long row on all threads, and is opened when such rows come
@@ -9,34 +9,38 @@ model are too short to be shared out (MiniLM-L6 int8, 100 passages, 2 cores: 425
 
 import ctypes
 import logging
-import mmap
 import os
 import threading
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnxruntime
+from numpy.typing import NDArray
 
-from flashrank_lite.runtime.cpu_features import instruction_sets
 from flashrank_lite.errors import (
-    InvalidInput,
+    FlashRankLiteError,
     InvalidModel,
     ProviderUnavailable,
     RankerClosed,
     first_line,
 )
+from flashrank_lite.logits import Output
+from flashrank_lite.options import Providers
+from flashrank_lite.runtime import at_exit
+from flashrank_lite.runtime.cpu_features import instruction_sets
+from flashrank_lite.runtime.onnx_file import external_files
+from flashrank_lite.runtime.providers import CPU, names, resolve
 
 logger = logging.getLogger(__name__)
 
-Providers = Sequence[str | tuple[str, Mapping[str, Any]]]
-
 LARGEST_TWICE = 150_000_000  # bytes of a graph and its weights: larger ones are not held twice
-_OTHER_NAMES = {"directml": "dml"}  # what people say, where onnxruntime says otherwise
-_CPU_ONLY = ["CPUExecutionProvider"]
 _QUIET = 4  # onnxruntime's "fatal": its errors reach us as exceptions
 _SATURATION_FREE = {"avx512_vnni", "avx_vnni", "amx_int8"}
+_INTEGERS = {"tensor(int64)": np.int64, "tensor(int32)": np.int32}
 
 
 class Sessions:
@@ -45,12 +49,15 @@ class Sessions:
     Args:
         file: path of the ONNX file; external data is read from beside it.
         threads: that may be busy at the same time.
-        providers: execution providers, preferred first: onnxruntime's names ("CUDA" for
-            "CUDAExecutionProvider" will do) or (name, options). None is the CPU.
+        providers: execution providers, preferred first; None for the CPU.
 
     Attributes:
-        lanes: batches that may be run side by side; 1 where a batch is always run on all threads.
-        first: a session, to ask what the graph is.
+        file: as given.
+        inputs: numpy's integer type of every input, by name; None for inputs of another type.
+        outputs: what the graph declares to give.
+        providers: onnxruntime's names of the providers in use.
+        placed: (provider, operator) of every node; empty where onnxruntime does not tell.
+        workers: batches that may run side by side; 1 where a batch always has all threads.
 
     Raises:
         InvalidModel: the file cannot be opened.
@@ -59,49 +66,102 @@ class Sessions:
     """
 
     def __init__(self, file: Path, threads: int, providers: Providers | None = None) -> None:
-        self._file, self._threads = file, threads
+        self.file = file
+        self._threads = threads
         self._wanted = resolve(providers)
-        self.on_cpu = self._wanted == _CPU_ONLY
-        self.lanes = threads if self.on_cpu and _is_small(file) else 1
+        on_cpu = self._wanted == [CPU]
+        self.workers = threads if on_cpu and _is_small(file) else 1
         self._open: dict[int, Any] = {}  # by the threads of a run
         self._pid = os.getpid()
         self._closed = False
-        self._asked = False
-        self._seen: object = None  # the file that the sessions are of
-        self._count_anew()
-        self.first = self._session(1 if self.lanes > 1 else threads)
+        self._had_long_row = False
+        self._opened_file: object = None  # what identifies the file that the sessions are of
+        self._reset_locks()
+        session = self._session(1 if self.workers > 1 else threads)
+        self.inputs = {entry.name: _INTEGERS.get(entry.type) for entry in session.get_inputs()}
+        self.outputs = [
+            Output(output.name, _shape(output.shape), output.type)
+            for output in session.get_outputs()
+        ]
+        self.providers: list[str] = session.get_providers()
+        self.placed = [] if on_cpu else _placed(session)
         _alive.add(self)
 
-    def run(self, output: str, feeds: Mapping[str, Any], *, wide: bool) -> Any:
-        """Run a batch on one of the lanes, or on all threads if `wide` and nothing else is running.
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+        return self._closed
 
-        What is in memory at the same time is so bounded, however many call.
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """A call: its runs finish even if the sessions are closed meanwhile.
 
         Raises:
-            RankerClosed: after `close`.
-            InvalidModel, ProviderUnavailable: a session cannot be opened.
+            RankerClosed: they are closed already.
         """
-        if self.lanes == 1:
-            return self._session(self._threads).run([output], feeds)[0]
-        with self._slots:  # more callers than threads would only get into each other's way
-            counting = self._counting  # a fork replaces it
+        counting = self._counting  # a fork replaces it
+        with counting:
+            if self._closed:
+                raise RankerClosed("this ranker is closed: make a new Ranker, or close it later")
+            self._calls += 1
+        try:
+            yield
+        finally:
             with counting:
-                self._running += 1
-                all_threads = wide and self._widens() and self._running == 1
-            try:
-                session = self._session(self._threads if all_threads else 1)
-                return session.run([output], feeds)[0]
-            finally:
+                self._calls -= 1
+                if self._closed and self._calls <= 0:
+                    self._open = {}
+
+    def run(
+        self, feeds: Mapping[str, NDArray[Any]], output: str, *, all_threads: bool = True
+    ) -> NDArray[Any]:
+        """Run one batch; of `feeds`, what the graph declares is passed, in the type it declares.
+
+        At most `workers` batches run at the same time, and this bounds memory, whatever the number
+        of callers.
+
+        Args:
+            feeds: arrays of shape (rows, tokens), by the name of the input.
+            output: name of the output wanted.
+            all_threads: run on all threads if nothing else is running, instead of on one.
+
+        Raises:
+            RankerClosed: after `close`, unless within `in_use`.
+            InvalidModel: onnxruntime cannot run the graph on this batch.
+            InvalidModel, ProviderUnavailable: the graph cannot be opened anew, as after a fork.
+            CallCancelled: the interpreter is ending.
+        """
+        wanted = {name: feeds[name].astype(kind, copy=False) for name, kind in self.inputs.items()}
+        try:
+            if self.workers == 1:
+                return self._run(self._threads, wanted, output)
+            with self._slots:  # more callers than threads would only get into each other's way
+                counting = self._counting  # a fork replaces it
                 with counting:
-                    self._running -= 1
+                    self._running += 1
+                    alone = all_threads and self._may_open_all_threads() and self._running == 1
+                try:
+                    return self._run(self._threads if alone else 1, wanted, output)
+                finally:
+                    with counting:
+                        self._running -= 1
+        except FlashRankLiteError:
+            raise
+        except Exception as error:
+            shape = next(iter(wanted.values())).shape
+            raise InvalidModel(
+                f"{self.file} failed on a batch of shape {shape}: {first_line(error)}. "
+                "A graph must take any number of rows and tokens: export it with dynamic axes"
+            ) from error
 
     def close(self) -> None:
-        """Let go of the sessions; runs already under way finish. Closing twice is fine."""
-        self._closed = True
-        self._open = {}
-        self.first = None
+        """Let go of the sessions; calls in flight finish first. Closing twice is fine."""
+        with self._counting:
+            self._closed = True
+            if self._calls <= 0:
+                self._open = {}
 
-    def forget(self) -> None:
+    def reset_after_fork(self) -> None:
         """In a forked child: leave the parent's sessions alone and open our own when needed.
 
         Their threads exist only in the parent, and a destructor would wait for them or crash
@@ -110,13 +170,19 @@ class Sessions:
         for session in self._open.values():
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(session))
         self._open = {}
-        self.first = None
-        self._count_anew()  # the parent's locks may have been taken
+        self._reset_locks()  # the parent's may have been taken
         self._pid = os.getpid()
 
-    def _count_anew(self) -> None:
-        self._slots = threading.BoundedSemaphore(self.lanes)
-        self._counting, self._running = threading.Lock(), 0
+    def _reset_locks(self) -> None:
+        self._slots = threading.BoundedSemaphore(self.workers)
+        self._counting = threading.Lock()
+        self._running = self._calls = 0
+
+    def _run(self, threads: int, feeds: Mapping[str, Any], output: str) -> NDArray[Any]:
+        session = self._session(threads)
+        with at_exit.running():
+            array: NDArray[Any] = session.run([output], feeds)[0]
+        return array
 
     def _session(self, threads: int) -> Any:
         session = self._open.get(threads)
@@ -124,70 +190,53 @@ class Sessions:
             return session
         with _opening:
             if self._pid != os.getpid():
-                self.forget()
+                self.reset_after_fork()
             sessions = self._open  # `close` puts another one in its place
-            if self._closed:
+            if self._closed and self._calls <= 0:
                 raise RankerClosed("this ranker is closed: make a new Ranker, or close it later")
             if not sessions:
-                self._seen = _identity(self._file)
+                self._opened_file = _identity(self.file)
             if threads not in sessions:
                 sessions[threads] = self._start(threads)
             return sessions[threads]
 
-    def _widens(self) -> bool:
+    def _may_open_all_threads(self) -> bool:
         """Whether there is a session on all threads, or one may be opened."""
         # a process that has but one question should not open two for it
-        if not self._asked or 1 not in self._open:
-            self._asked = True
+        if not self._had_long_row or 1 not in self._open:
+            self._had_long_row = True
             return False
         if self._threads in self._open:
             return True
-        if self._seen is not None and self._seen == _identity(self._file):
+        if self._opened_file is not None and self._opened_file == _identity(self.file):
             return True
-        if self._seen is not None:
-            self._seen = None  # so that it is said once
+        if self._opened_file is not None:
+            self._opened_file = None  # so that it is said once
             logger.warning(
                 "%s is no longer the file that was opened: single passages stay on one thread, "
                 "with the model as it was, until it is opened anew",
-                self._file,
+                self.file,
             )
         return False
 
     def _start(self, threads: int) -> Any:
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = _QUIET
-        # waiting threads that spin win nothing (best of 100 passages on 2 cores: 1,614 ms, without
-        # 1,635 ms) and cost much on a shared core (median 4,383 ms, without 2,377 ms)
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        # every batch has its own shape: the pattern planner would keep one plan per shape
-        options.enable_mem_pattern = False
-        if not _SATURATION_FREE & instruction_sets():
-            # On AVX2 and AVX-512 without VNNI, u8 x s8 products saturate at 16 bits and scores go
-            # wrong; this has onnxruntime use u8 x u8. It does so on every processor: with VNNI a
-            # dynamic int8 graph took 1,304 ms instead of 710.
-            options.add_session_config_entry("session.x64quantprecision", "1")
-        if not self.on_cpu:  # so that nothing is left to the CPU unseen
-            options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
         try:
             session = onnxruntime.InferenceSession(
-                str(self._file),
-                options,
+                str(self.file),
+                _session_options(threads, on_cpu=self._wanted == [CPU]),
                 providers=list(self._wanted),
                 enable_fallback=0,  # falling back would print, and hide what went wrong
             )
         except Exception as error:
-            raise InvalidModel(_explain(self._file, error)) from error
+            raise InvalidModel(_explain(self.file, error)) from error
         started = session.get_providers()
-        names = [entry if isinstance(entry, str) else entry[0] for entry in self._wanted]
-        missing = [name for name in names if name not in started]
+        missing = [name for name in names(self._wanted) if name not in started]
         if missing:
             raise ProviderUnavailable(
                 f"onnxruntime could not start {', '.join(missing)} (it fell back to "
                 f"{', '.join(started)}): install what that provider needs, or leave it out"
             )
-        logger.debug("opened %s with %d threads on %s", self._file, threads, started)
+        logger.debug("opened %s with %d threads on %s", self.file, threads, started)
         return session
 
 
@@ -199,54 +248,41 @@ def _after_fork() -> None:
     global _opening
     _opening = threading.Lock()  # another thread of the parent may have held it
     for sessions in list(_alive):
-        sessions.forget()
+        sessions.reset_after_fork()
 
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 
 
-def resolve(providers: Providers | None) -> list[str | tuple[str, dict[str, Any]]]:
-    """Providers under onnxruntime's own names. Errors as of `Graph`."""
-    if providers is None:
-        return list(_CPU_ONLY)
-    if isinstance(providers, str) or not providers:
-        raise InvalidInput(
-            f"providers must be a list of names, not {providers!r}: "
-            "pass for instance ['CPUExecutionProvider'], or None for the CPU"
-        )
-    available = {name.lower(): name for name in onnxruntime.get_available_providers()}
-    resolved: list[str | tuple[str, dict[str, Any]]] = []
-    for entry in providers:
-        name, options = (entry, None) if isinstance(entry, str) else entry
-        short = str(name).lower().removesuffix("executionprovider")
-        short = _OTHER_NAMES.get(short, short)
-        if f"{short}executionprovider" not in available:
-            get = "pip uninstall onnxruntime, then pip install onnxruntime-gpu"
-            if short != "cuda":
-                get = "choose one of these, or install the build of onnxruntime that has it"
-            raise ProviderUnavailable(
-                f"no provider {name!r} in this onnxruntime {onnxruntime.__version__} (it has "
-                f"{', '.join(available.values())}): {get}"
-            )
-        full = available[f"{short}executionprovider"]
-        resolved.append(full if options is None else (full, dict(options)))
-    return resolved
+def _session_options(threads: int, *, on_cpu: bool) -> Any:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = _QUIET
+    # waiting threads that spin win nothing (best of 100 passages on 2 cores: 1,614 ms, without
+    # 1,635 ms) and cost much on a shared core (median 4,383 ms, without 2,377 ms)
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # every batch has its own shape: the pattern planner would keep one plan per shape
+    options.enable_mem_pattern = False
+    if not _SATURATION_FREE & instruction_sets():
+        # On AVX2 and AVX-512 without VNNI, u8 x s8 products saturate at 16 bits and scores go
+        # wrong; this has onnxruntime use u8 x u8. It does so on every processor: with VNNI a
+        # dynamic int8 graph took 1,304 ms instead of 710.
+        options.add_session_config_entry("session.x64quantprecision", "1")
+    if not on_cpu:  # so that nothing is left to the CPU unseen
+        options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    return options
 
 
 def _is_small(file: Path) -> bool:
     """Whether a graph, with the weights that it keeps beside it, may be held twice."""
     try:
-        room = LARGEST_TWICE - file.stat().st_size
-        others = [path for path in file.parent.iterdir() if path.suffix != ".onnx"]
-        sizes = {path.name: path.stat().st_size for path in others if path.is_file()}
+        size = file.stat().st_size
+        beside = (file.parent / name for name in external_files(file))
+        return size + sum(path.stat().st_size for path in beside) <= LARGEST_TWICE
     except OSError:  # opening it will say what is wrong
         return True
-    if room < 0 or sum(sizes.values()) <= room:
-        return room >= 0
-    with file.open("rb") as handle, mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) as view:
-        named = [size for name, size in sizes.items() if view.find(name.encode()) >= 0]
-    return sum(named) <= room
 
 
 def _identity(file: Path) -> object:
@@ -256,6 +292,20 @@ def _identity(file: Path) -> object:
     except OSError:
         return None
     return found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def _placed(session: Any) -> list[tuple[str, str]]:
+    """(provider, operator) of every node; empty before onnxruntime 1.24, which does not tell."""
+    if not hasattr(session, "get_provider_graph_assignment_info"):
+        return []
+    parts = session.get_provider_graph_assignment_info()
+    return [(part.ep_name, node.op_type) for part in parts for node in part.get_nodes()]
+
+
+def _shape(shape: Sequence[object] | None) -> tuple[int | None, ...] | None:
+    if shape is None:
+        return None
+    return tuple(size if isinstance(size, int) else None for size in shape)
 
 
 def _explain(file: Path, error: Exception) -> str:

@@ -1,7 +1,8 @@
 """The number of threads: the cores that this process may really use.
 
 onnxruntime sizes its thread pool from the host. In a container with a CPU quota that is too much,
-and the kernel throttles the whole process. Affinity and quota say what is ours.
+and the kernel throttles the whole process. Affinity and quota say how many cores there are for us;
+some platforms state their share in OMP_NUM_THREADS instead.
 """
 
 import os
@@ -13,6 +14,8 @@ from pathlib import Path
 from flashrank_lite.errors import InvalidInput
 
 THREADS_VARIABLE = "FLASHRANK_LITE_THREADS"
+# How some platforms and job schedulers state a process's share; they can lower the number only.
+SHARE_VARIABLES = ("OMP_NUM_THREADS", "ORT_INTRA_OP_NUM_THREADS")
 MOST_THREADS = 1024  # a typing error above this would exhaust the process before it failed
 
 
@@ -20,8 +23,8 @@ MOST_THREADS = 1024  # a typing error above this would exhaust the process befor
 class Threads:
     """How many threads to use, and what decided it.
 
-    `source` is "argument", "environment", "affinity", "cgroup quota" or, where the platform has no
-    affinity, "cpu count".
+    `source` is "argument", the name of an environment variable, "affinity", "cgroup quota" or,
+    where the platform has no affinity, "cpu count".
     """
 
     count: int
@@ -34,6 +37,8 @@ def resolve_threads(
     root: Path = Path("/"),
 ) -> Threads:
     """Decide the number of threads: argument, then FLASHRANK_LITE_THREADS, then usable cores.
+
+    Usable cores are the smaller of affinity, quota, OMP_NUM_THREADS and ORT_INTRA_OP_NUM_THREADS.
 
     Args:
         argument: the caller's wish, or None.
@@ -49,16 +54,23 @@ def resolve_threads(
         if not 1 <= argument <= MOST_THREADS:
             raise InvalidInput(f"threads must be from 1 to {MOST_THREADS}, not {argument}")
         return Threads(argument, "argument")
-    wish = (os.environ if environ is None else environ).get(THREADS_VARIABLE, "").strip()
-    if wish:
-        count = int(wish) if wish.isascii() and wish.isdigit() and len(wish) < 6 else 0
+    environ = os.environ if environ is None else environ
+    stated = environ.get(THREADS_VARIABLE, "").strip()
+    if stated:
+        count = _whole_number(stated)
         if not 1 <= count <= MOST_THREADS:
             raise InvalidInput(
                 f"{THREADS_VARIABLE} must be a whole number from 1 to {MOST_THREADS}, "
-                f"not {wish!r}: correct it or unset it"
+                f"not {stated!r}: correct it or unset it"
             )
-        return Threads(count, "environment")
-    return usable_cores(root)
+        return Threads(count, THREADS_VARIABLE)
+    threads = usable_cores(root)
+    for name in SHARE_VARIABLES:
+        # OpenMP takes a list, a number for each level of nesting
+        share = _whole_number(environ.get(name, "").partition(",")[0].strip())
+        if 1 <= share < threads.count:
+            threads = Threads(share, name)
+    return threads
 
 
 def usable_cores(root: Path = Path("/")) -> Threads:
@@ -101,6 +113,11 @@ def cgroups(root: Path = Path("/"), controller: str = "cpu") -> Iterator[Path]:
         for mount in mounts:
             for depth in range(len(parts), -1, -1):
                 yield mount.joinpath(*parts[:depth])
+
+
+def _whole_number(text: str) -> int:
+    """The number that a text is; 0 if it is none, or a very large one."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 6 else 0
 
 
 def _quotas(group: Path) -> Iterator[float]:

@@ -1,4 +1,4 @@
-"""Work side by side, in threads that live as long as the work."""
+"""Batches side by side, in threads that live as long as the work."""
 
 import threading
 from collections.abc import Callable, Iterable
@@ -7,12 +7,12 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def side_by_side(work: Callable[[T], None], items: Iterable[T], lanes: int) -> None:
-    """Call `work` for every item, for up to `lanes` of them at the same time.
+def run_side_by_side(work: Callable[[T], None], items: Iterable[T], workers: int) -> None:
+    """Call `work` for every item, for up to `workers` of them at the same time.
 
-    Items are taken in their order, each by whoever is free: the longest first makes the shortest
-    whole. Starting a thread takes 0.05 ms; a pool that is kept would not survive a fork. Where no
-    more threads can be had there are fewer lanes, the caller's own at the least.
+    Items are taken in their order, each by the first worker that is free. Starting a thread takes
+    0.05 ms; a pool that is kept would not survive a fork. Where no more threads can be had there
+    are fewer workers, the caller's own at the least.
 
     Raises:
         The first error that `work` raised, or an interrupt of the caller; no item is begun after
@@ -23,7 +23,7 @@ def side_by_side(work: Callable[[T], None], items: Iterable[T], lanes: int) -> N
     stop = threading.Event()
     failed: list[BaseException] = []
 
-    def go_on() -> None:
+    def take_items() -> None:
         try:
             while not stop.is_set():
                 with taking:
@@ -38,14 +38,14 @@ def side_by_side(work: Callable[[T], None], items: Iterable[T], lanes: int) -> N
 
     threads: list[threading.Thread] = []
     try:
-        for _ in range(lanes - 1):
-            thread = threading.Thread(target=go_on, daemon=True)
+        for _ in range(workers - 1):
+            thread = threading.Thread(target=take_items, daemon=True)
             try:
                 thread.start()
             except RuntimeError:  # at a limit of the system, or while the interpreter ends
                 break
             threads.append(thread)
-        go_on()
+        take_items()
         for thread in threads:
             thread.join()
     except BaseException as error:  # an interrupt while others are waited for

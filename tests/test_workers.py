@@ -1,4 +1,4 @@
-"""Work side by side: order, errors, interrupts, and processes that fork."""
+"""Batches side by side: order, errors, interrupts, and processes that fork."""
 
 import os
 import signal
@@ -8,31 +8,31 @@ from collections.abc import Callable
 
 import pytest
 
-from flashrank_lite.runtime.workers import side_by_side
+from flashrank_lite.runtime.workers import run_side_by_side
 
 WAIT = 20.0  # seconds, for what should come at once
 
 
-@pytest.mark.parametrize("lanes", [0, 1, 2, 5, 16])
-def test_every_item_is_done_once_and_all_are_done_at_the_end(lanes: int) -> None:
+@pytest.mark.parametrize("workers", [0, 1, 2, 5, 16])
+def test_every_item_is_done_once_and_all_are_done_at_the_end(workers: int) -> None:
     done: list[int] = []
-    side_by_side(done.append, range(11), lanes)
+    run_side_by_side(done.append, range(11), workers)
     assert sorted(done) == list(range(11))
 
 
-def test_one_lane_goes_in_order_in_the_thread_of_the_caller() -> None:
+def test_one_worker_goes_in_order_in_the_thread_of_the_caller() -> None:
     done: list[tuple[int, int]] = []
-    side_by_side(lambda item: done.append((item, threading.get_ident())), range(5), 1)
+    run_side_by_side(lambda item: done.append((item, threading.get_ident())), range(5), 1)
     assert done == [(item, threading.get_ident()) for item in range(5)]
 
 
 def test_no_items_are_no_work() -> None:
-    side_by_side(pytest.fail, [], 3)
+    run_side_by_side(pytest.fail, [], 3)
 
 
 def test_as_many_items_as_lanes_are_under_way_at_the_same_time() -> None:
     everyone = threading.Barrier(3)
-    side_by_side(lambda _: everyone.wait(WAIT) and None, range(3), 3)  # alone, one would wait
+    run_side_by_side(lambda _: everyone.wait(WAIT) and None, range(3), 3)  # alone, one would wait
 
 
 def test_never_more_items_than_lanes_are_under_way() -> None:
@@ -47,28 +47,28 @@ def test_never_more_items_than_lanes_are_under_way() -> None:
         with changing:
             running -= 1
 
-    side_by_side(work, range(20), 3)
+    run_side_by_side(work, range(20), 3)
     assert most == 3
 
 
-def test_items_are_taken_in_order_by_whoever_is_free() -> None:
+def test_items_are_taken_in_order_by_the_worker_that_is_free() -> None:
     begun: list[int] = []
     others = threading.Event()
 
     def work(item: int) -> None:
         begun.append(item)
-        if item == 0:  # the longest: the other lane does all the rest meanwhile
+        if item == 0:  # the longest: the other worker does all the rest meanwhile
             assert others.wait(WAIT)
         if item == 9:
             others.set()
 
-    side_by_side(work, range(10), 2)
+    run_side_by_side(work, range(10), 2)
     assert begun[2:] == list(range(2, 10))
     assert sorted(begun[:2]) == [0, 1]
 
 
-@pytest.mark.parametrize("lanes", [1, 2, 4])
-def test_the_first_error_is_raised_and_nothing_is_begun_after_it(lanes: int) -> None:
+@pytest.mark.parametrize("workers", [1, 2, 4])
+def test_the_first_error_is_raised_and_nothing_is_begun_after_it(workers: int) -> None:
     begun: list[int] = []
 
     def work(item: int) -> None:
@@ -78,8 +78,8 @@ def test_the_first_error_is_raised_and_nothing_is_begun_after_it(lanes: int) -> 
         time.sleep(0.05 if item > 3 else 0)
 
     with pytest.raises(ValueError, match="item 3"):
-        side_by_side(work, range(1000), lanes)
-    assert len(begun) <= 4 + lanes  # those that were under way, and what each took just then
+        run_side_by_side(work, range(1000), workers)
+    assert len(begun) <= 4 + workers  # those that were under way, and what each took just then
 
 
 def test_of_two_errors_the_first_is_raised() -> None:
@@ -94,18 +94,18 @@ def test_of_two_errors_the_first_is_raised() -> None:
         raise KeyError("the second")
 
     with pytest.raises(ValueError, match="the first"):
-        side_by_side(work, range(2), 2)
+        run_side_by_side(work, range(2), 2)
 
 
-@pytest.mark.parametrize("lanes", [1, 3])
-def test_an_error_of_the_items_themselves_is_raised(lanes: int) -> None:
+@pytest.mark.parametrize("workers", [1, 3])
+def test_an_error_of_the_items_themselves_is_raised(workers: int) -> None:
     def items():
         yield from range(5)
         raise OSError("no more to be had")
 
     done: list[int] = []
     with pytest.raises(OSError, match="no more"):
-        side_by_side(done.append, items(), lanes)
+        run_side_by_side(done.append, items(), workers)
     assert sorted(done) == list(range(5))
 
 
@@ -140,7 +140,7 @@ def test_an_interrupt_while_others_are_waited_for_stops_them() -> None:
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with pytest.raises(KeyboardInterrupt):
-            side_by_side(work, Items(), 2)
+            run_side_by_side(work, Items(), 2)
     finally:
         interrupted.set()
         signal.signal(signal.SIGINT, before)
@@ -160,28 +160,28 @@ def test_fewer_threads_than_lanes_do_all_the_work(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(threading.Thread, "start", limited)
     done: list[int] = []
-    side_by_side(done.append, range(30), 8)
+    run_side_by_side(done.append, range(30), 8)
     assert sorted(done) == list(range(30))
     assert len(started) == 1
 
 
-def test_work_may_itself_go_side_by_side() -> None:
+def test_work_may_itself_go_run_side_by_side() -> None:
     done: list[tuple[int, int]] = []
 
     def outer(item: int) -> None:
-        side_by_side(lambda inner: done.append((item, inner)), range(4), 3)
+        run_side_by_side(lambda inner: done.append((item, inner)), range(4), 3)
 
-    side_by_side(outer, range(5), 3)
+    run_side_by_side(outer, range(5), 3)
     assert sorted(done) == [(item, inner) for item in range(5) for inner in range(4)]
 
 
 FORK = """
 import os, sys, threading
-from flashrank_lite.runtime.workers import side_by_side
+from flashrank_lite.runtime.workers import run_side_by_side
 
 def both_at_once():
     everyone = threading.Barrier(2)
-    side_by_side(lambda _: everyone.wait(20), range(2), 2)
+    run_side_by_side(lambda _: everyone.wait(20), range(2), 2)
 
 both_at_once()
 child = os.fork()

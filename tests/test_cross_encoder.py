@@ -9,10 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
 import pytest
 from conftest import PASSAGES, QUERY, toy_graph, toy_tokenizer
+from toy_models import summing
 
 from flashrank_lite import InvalidModel, NonFiniteScores, Ranker
+from flashrank_lite.encoding.collate import SEPARATE_INPUTS
 
 onnx = pytest.importorskip("onnx")
 
@@ -28,7 +31,7 @@ MIXED = [
 def test_a_folder_with_hugging_face_files_alone_ranks(toy_folder: Callable[..., Path]) -> None:
     folder = toy_folder(toy_graph(), {"num_labels": 1}, graph_name="onnx/model.onnx")
     with Ranker(str(folder), activation="raw") as ranker:
-        assert ranker.info()["variant"] == "onnx/model.onnx"
+        assert ranker.info()["graph"] == "onnx/model.onnx"
         assert ranker.info()["max_length"] == 64
         words = ["lives", "An", "years."]
         logits = ranker.score("fleas", words)
@@ -110,7 +113,7 @@ def test_the_graph_that_was_chosen_is_the_one_that_is_unpickled_whatever_came_si
         sent, info = pickle.dumps(made), made.info()
     # it would be preferred by now, as another graph would be by another processor
     shutil.copy(folder / "model.onnx", folder / "model_int8.onnx")
-    assert Ranker(folder).info()["variant"] == "model_int8.onnx"
+    assert Ranker(folder).info()["graph"] == "model_int8.onnx"
     with pickle.loads(sent) as again:
         assert again.info() == info
 
@@ -151,18 +154,20 @@ def test_scores_are_the_same_on_any_number_of_threads_and_in_any_batches(
         with Ranker(
             folders[model], threads=threads, batch_tokens=batch_tokens, activation="sigmoid"
         ) as ranker:
-            for _ in range(2):  # on the lanes
+            for _ in range(2):  # side by side
                 np.testing.assert_allclose(ranker.score(QUERY, MIXED), expected, atol=1e-6)
-            for number in (0, 0, 13, 14):  # on a lane, then on all threads
+            for number in (0, 0, 13, 14):  # on one thread, then on all
                 alone = ranker.score(QUERY, [MIXED[number]])
                 np.testing.assert_allclose(alone, expected[[number]], atol=1e-6)
-            uneven = ranker.score(QUERY, MIXED[13:16])  # fewer than there may be lanes
+            uneven = ranker.score(QUERY, MIXED[13:16])  # fewer than there may be workers
             np.testing.assert_allclose(uneven, expected[13:16], atol=1e-6)
 
 
 def test_eight_callers_at_once_get_the_scores_of_one(folders: dict[str, Path | None]) -> None:
     with Ranker(threads=3) as ranker:
-        lists = [MIXED[n:] if n % 2 else MIXED[n : n + 1] for n in range(8)]  # lanes, and all
+        lists = [
+            MIXED[n:] if n % 2 else MIXED[n : n + 1] for n in range(8)
+        ]  # side by side, and alone
         expected = [ranker.score(QUERY, texts) for texts in lists]
         start = threading.Barrier(8)
 
@@ -182,27 +187,51 @@ def test_info_says_how_many_batches_run_at_once() -> None:
             before = ranker.info()
             for texts in (MIXED[:1], MIXED[:1], MIXED):
                 ranker.score(QUERY, texts)
-            assert (before["threads"], before["batches_at_once"]) == (threads, threads)
+            assert (before["threads"], before["workers"]) == (threads, threads)
             assert ranker.info() == before  # whatever was opened since
     with Ranker(threads=3, providers=[("CPU", {})]) as ranker:
-        assert ranker.info()["batches_at_once"] == 1
+        assert ranker.info()["workers"] == 1
 
 
 def test_batches_that_run_at_once_keep_to_the_budget_together(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    real, seen = onnxruntime.InferenceSession, []
+
+    def opening(file: str, options: Any, **more: Any) -> Any:
+        session, threads = real(file, options, **more), options.intra_op_num_threads
+        run = session.run
+
+        def watched(names: Any, feeds: Any) -> Any:
+            seen.append((feeds["passage_input_ids"].size, threads))
+            return run(names, feeds)
+
+        session.run = watched
+        return session
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", opening)
     with Ranker(threads=2, batch_tokens=400) as ranker:
-        graph, seen = ranker._model._graph, []
-        run = graph.run
-
-        def watched(feeds: Any, output: str, *, wide: bool) -> Any:
-            seen.append((feeds["passage_input_ids"].size, wide))
-            return run(feeds, output, wide=wide)
-
-        monkeypatch.setattr(graph, "run", watched)
-        ranker.score(QUERY, ["flea " * n for n in range(2, 30)])  # a lane each
+        ranker.score(QUERY, ["flea " * n for n in range(2, 30)])
         assert len(seen) > 3
-        assert all(size <= 200 and not wide for size, wide in seen)
-        seen.clear()
-        ranker.score(QUERY, ["flea " * 400, "flea"])  # one of them is nearly all: on all threads
-        assert {wide for _, wide in seen} == {True}
+        assert all(size <= 200 and threads == 1 for size, threads in seen)
+        for _ in range(2):  # the session on all threads is opened when such rows come again
+            seen.clear()
+            ranker.score(QUERY, ["flea " * 400, "flea"])  # one of them is nearly all of the work
+        assert {threads for _, threads in seen} == {2}
+
+
+@pytest.mark.parametrize(
+    ("inputs", "said"),
+    [
+        ({"input_ids": "INT64", "pixel_values": "INT64"}, "pixel_values"),
+        ({"input_ids": "FLOAT"}, "input_ids"),
+        ({"query_input_ids": "INT64", "passage_input_ids": "INT64"}, "passage_attention_mask"),
+        ({"input_ids": "INT64", **dict.fromkeys(SEPARATE_INPUTS, "INT64")}, "query_input_ids"),
+        ({"attention_mask": "INT64"}, "must take input_ids"),
+    ],
+)
+def test_a_graph_whose_inputs_no_tokenizer_gives_is_refused_by_name(
+    toy_folder: Callable[..., Path], inputs: dict[str, str], said: str
+) -> None:
+    with pytest.raises(InvalidModel, match=said):
+        Ranker(toy_folder(summing(inputs)))

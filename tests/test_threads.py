@@ -1,12 +1,9 @@
 import os
-import sys
 from pathlib import Path
 
 import pytest
 
 from flashrank_lite import InvalidInput
-from flashrank_lite.runtime import cpu_features
-from flashrank_lite.runtime.cpu_features import instruction_sets
 from flashrank_lite.runtime.threads import (
     Threads,
     cgroup_quota,
@@ -110,7 +107,7 @@ def test_without_affinity_the_cpu_count_is_taken(
 def test_argument_wins_over_environment_and_environment_over_cores(tmp_path: Path) -> None:
     environ = {"FLASHRANK_LITE_THREADS": "7"}
     assert resolve_threads(3, environ, tmp_path) == Threads(3, "argument")
-    assert resolve_threads(None, environ, tmp_path) == Threads(7, "environment")
+    assert resolve_threads(None, environ, tmp_path) == Threads(7, "FLASHRANK_LITE_THREADS")
     for unset in ({}, {"FLASHRANK_LITE_THREADS": " "}):
         assert resolve_threads(None, unset, tmp_path) == usable_cores(tmp_path)
 
@@ -127,58 +124,33 @@ def test_a_bad_argument_is_refused(argument: object, tmp_path: Path) -> None:
         resolve_threads(argument, {}, tmp_path)  # type: ignore[arg-type]
 
 
-X86 = """processor\t: 0
-model name\t: some processor
-flags\t\t: fpu sse2 avx avx2 avx512f avx512_vnni amx_int8 hypervisor
-
-processor\t: 1
-flags\t\t: fpu avx_vnni
-"""
-ARM = """processor\t: 0
-BogoMIPS\t: 243.75
-Features\t: fp asimd evtstrm aes asimddp i8mm bf16
-"""
-
-
 @pytest.mark.parametrize(
-    ("text", "found"),
+    ("environ", "expected"),
     [
-        (X86, {"avx2", "avx512f", "avx512_vnni", "amx_int8"}),
-        (X86.replace("avx512_vnni", "avx_vnni"), {"avx2", "avx512f", "avx_vnni", "amx_int8"}),
-        (X86 * 400, {"avx2", "avx512f", "avx512_vnni", "amx_int8"}),
-        (ARM, {"dotprod", "i8mm"}),
-        (ARM.replace(" asimddp i8mm", ""), set()),
-        ("", set()),
-        ("rubbish \udcff", set()),
+        ({"OMP_NUM_THREADS": "2"}, Threads(2, "OMP_NUM_THREADS")),
+        ({"OMP_NUM_THREADS": "3,2"}, Threads(3, "OMP_NUM_THREADS")),
+        ({"ORT_INTRA_OP_NUM_THREADS": "1"}, Threads(1, "ORT_INTRA_OP_NUM_THREADS")),
+        (
+            {"OMP_NUM_THREADS": "3", "ORT_INTRA_OP_NUM_THREADS": "2"},
+            Threads(2, "ORT_INTRA_OP_NUM_THREADS"),
+        ),
+        ({"OMP_NUM_THREADS": "64"}, Threads(4, "affinity")),  # it can only lower the number
+        ({"OMP_NUM_THREADS": "many", "ORT_INTRA_OP_NUM_THREADS": "0"}, Threads(4, "affinity")),
+        (
+            {"OMP_NUM_THREADS": "1", "FLASHRANK_LITE_THREADS": "3"},
+            Threads(3, "FLASHRANK_LITE_THREADS"),
+        ),
     ],
 )
-def test_instruction_sets_are_those_of_the_first_processor(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, found: set[str]
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="this platform has no affinity")
+def test_a_platforms_share_lowers_the_number_and_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, environ: dict[str, str], expected: Threads
 ) -> None:
-    monkeypatch.setattr(sys, "platform", "linux")
-    (tmp_path / "proc").mkdir()
-    (tmp_path / "proc/cpuinfo").write_bytes(text.encode("utf-8", "surrogateescape"))
-    assert instruction_sets(tmp_path) == found
-    assert instruction_sets(tmp_path / "nowhere") == frozenset()
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(4)))
+    assert resolve_threads(None, environ, tmp_path) == expected
+    assert resolve_threads(5, environ, tmp_path) == Threads(5, "argument")
 
 
-@pytest.mark.parametrize(
-    ("platform", "asked", "has", "found"),
-    [
-        ("darwin", "_sysctl", {"hw.optional.arm.FEAT_DotProd"}, {"dotprod"}),
-        ("darwin", "_sysctl", {"hw.optional.avx2_0"}, {"avx2"}),
-        ("win32", "_is_present", {40, 41}, {"avx2", "avx512f"}),
-        ("win32", "_is_present", set(), set()),
-    ],
-)
-def test_instruction_sets_are_asked_of_the_operating_system(
-    monkeypatch: pytest.MonkeyPatch, platform: str, asked: str, has: set[object], found: set[str]
-) -> None:
-    monkeypatch.setattr(sys, "platform", platform)
-    monkeypatch.setattr(cpu_features, asked, lambda name: name in has)
-    assert instruction_sets() == found
-
-
-def test_this_machine_says_something_it_knows() -> None:
-    known = {"avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "dotprod", "i8mm"}
-    assert instruction_sets() <= known
+def test_the_share_is_below_the_quota_too(tmp_path: Path) -> None:
+    root = write(tmp_path, v2("/", _="100000 100000"))
+    assert resolve_threads(None, {"OMP_NUM_THREADS": "2"}, root).count == 1

@@ -12,9 +12,10 @@ import pytest
 from conftest import PASSAGES, QUERY
 
 from flashrank_lite import InvalidInput, InvalidModel, ProviderUnavailable, Ranker
-from flashrank_lite.runtime.providers import products_on_cpu
-from flashrank_lite.runtime.graph import Graph
 from flashrank_lite.models.sources import bundled_folder
+from flashrank_lite.runtime.placement import products_on_cpu
+from flashrank_lite.runtime.providers import resolve
+from flashrank_lite.runtime.sessions import Sessions
 
 no_cuda = pytest.mark.skipif(
     "CUDAExecutionProvider" in onnxruntime.get_available_providers(),
@@ -84,7 +85,7 @@ def test_a_device_and_providers_together_are_refused() -> None:
 def test_products_that_were_left_to_the_cpu_are_seen() -> None:
     # options make it more than the plain CPU, so that onnxruntime records who got what
     assert {"MatMul", "MatMulIntegerToFloat"} <= {
-        *products_on_cpu(Graph(BUNDLED, 1, [("CPU", {})]))
+        *products_on_cpu(Sessions(BUNDLED, 1, [("CPU", {})]))
     }
 
 
@@ -171,3 +172,10 @@ def test_a_damaged_file_is_said_to_be_damaged_whatever_the_device(
     graph.write_bytes(b"\xff" * len(content))
     with pytest.raises(InvalidModel, match="damaged"):
         Ranker(folder, **wish)
+
+
+def test_a_provider_goes_by_the_name_that_people_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = ["DmlExecutionProvider", "OpenVINOExecutionProvider", "CoreMLExecutionProvider"]
+    monkeypatch.setattr("onnxruntime.get_available_providers", lambda: known)
+    wishes = ["DirectML", ("OpenVINO", {"device_type": "CPU"}), "coreml"]
+    assert resolve(wishes) == [known[0], (known[1], {"device_type": "CPU"}), known[2]]
