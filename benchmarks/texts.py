@@ -11,7 +11,7 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
-from flashrank_lite.models.sources import bundled_folder
+from flashrank_lite.models.packages import bundled_folder
 
 EXAMPLES = Path(__file__).parent.parent / "examples" / "questions.jsonl"
 

@@ -213,7 +213,7 @@ def profile() -> dict[str, object]:
     for event in events:
         if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
             spent[event["args"]["op_name"]] += event["dur"] / 1000
-    at_once = _now.ranker.info()["batches_at_once"]
+    at_once = _now.ranker.info()["workers"]
     return {"operators_ms": dict(spent.most_common()), "at_once": at_once}
 
 

@@ -1,8 +1,13 @@
 """How a model is found and opened: one frozen object, from the user's arguments to the session."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from flashrank_lite.models.graphs import GraphChoice
 
 Token = str | bool | None
 Providers = Sequence[str | tuple[str, Mapping[str, Any]]]
@@ -17,7 +22,7 @@ class ModelOptions:
     """
 
     revision: str | None = None
-    file: str | None = None
+    file: str | GraphChoice | None = None
     token: Token = None
     max_length: int | None = None
     threads: int | None = None

@@ -32,7 +32,7 @@ class Ranker:
     Args:
         model: None for the model inside the package, the path of a model folder, a name that
             `flashrank-lite models list` shows, or "org/name" on the Hugging Face Hub, which is
-            downloaded once (`flashrank_lite.models.sources` has the rule for names).
+            downloaded once (`flashrank_lite.models.resolve` has the rule for names).
         scorer: anything that scores candidates (`flashrank_lite.scorer.Scorer`), instead of a
             model; it comes opened, so the arguments that open a model do not go with it.
         revision: of a model on the Hub: a branch, a tag or a commit; None for "main", as it was

@@ -10,7 +10,7 @@ import pytest
 
 from flashrank_lite import Ranker
 from flashrank_lite.encoding.pairs import PairEncoder
-from flashrank_lite.models.sources import bundled_folder
+from flashrank_lite.models.packages import bundled_folder
 
 ROOT = Path(__file__).parents[1]
 sys.path.append(str(ROOT))  # the harness is not part of the package

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from flashrank_lite.models import catalog
-from flashrank_lite.models.sources import is_repository
+from flashrank_lite.models.resolve import is_repository
 
 ROOT = Path(__file__).parents[1]
 

@@ -127,7 +127,7 @@ def test_info_says_what_would_run_and_why(succeeds):
     assert facts["providers"] == ["CPUExecutionProvider"]
     assert set(facts["versions"]) >= {"onnxruntime", "tokenizers", "numpy", "python"}
     table = succeeds("info", "--format", "table")
-    assert facts["variant"] in table
+    assert facts["graph"] in table
     assert facts["versions"]["onnxruntime"] in table
 
 

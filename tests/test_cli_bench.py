@@ -7,7 +7,7 @@ import pytest
 
 from flashrank_lite.cli import main
 from flashrank_lite.cli.bench import measure, percentile, table
-from flashrank_lite.models.sources import bundled_folder
+from flashrank_lite.models.packages import bundled_folder
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "agriculture.jsonl"
 QUERY = "where did agriculture first arise"

@@ -10,13 +10,14 @@ from typing import Any
 
 import pytest
 from conftest import PASSAGES, QUERY
+from folder_support import hf_folder
 from hub_support import LoopbackHub, hub
 from toy_models import external_data, model_files, with_manifest
 
 from flashrank_lite import InvalidModel, Ranker
 from flashrank_lite.cli import main
 from flashrank_lite.models import catalog
-from flashrank_lite.models.sources import locate
+from flashrank_lite.models.resolve import resolve
 
 __all__ = ["hub"]  # the fixture
 
@@ -223,12 +224,12 @@ def test_a_revision_is_not_passed_over(
 def test_what_cannot_be_pulled_or_verified_is_said(
     hub: LoopbackHub, refusal: Callable[..., str], tmp_path: Path
 ) -> None:
-    (tmp_path / "m").mkdir()
+    hf_folder(tmp_path / "m", {})
     assert "nothing to download" in refusal(1, "pull", "nano")
     assert "there is no download" in refusal(1, "pull", tmp_path / "m", "--to", tmp_path / "n")
     assert "models pull org/gone" in refusal(1, "verify", "org/gone")
     assert "Did you mean bge-reranker-base" in refusal(1, "info", "bge-reranker-bas")
-    assert "no such model, or it is private" in refusal(1, "pull", "org/gone")
+    assert "does not exist, or it is private" in refusal(1, "pull", "org/gone")
     assert "list, info, pull or verify" in refusal(2)
     assert "NAME" in refusal(2, "pull")
 
@@ -322,8 +323,8 @@ def test_a_zip_file_that_is_none_or_holds_no_model_is_refused(
 
 def test_a_file_of_an_unpacked_model_that_was_cut_short_is_seen(hub: LoopbackHub) -> None:
     hub.add(FLASHRANK, archive())
-    os.truncate(locate(NAME).folder / "flashrank-MultiBERT-L12_Q.onnx", 9)
-    with pytest.raises(InvalidModel, match="9 bytes, but the record of its download says"):
+    os.truncate(resolve(NAME).folder / "flashrank-MultiBERT-L12_Q.onnx", 9)
+    with pytest.raises(InvalidModel, match="9 bytes, but the record of its download states"):
         Ranker(NAME)
 
 
@@ -350,7 +351,7 @@ def test_pull_mends_an_unpacked_model(
     hub: LoopbackHub, answer: Answer, harm: Callable[[Path], object]
 ) -> None:
     hub.add(FLASHRANK, archive())
-    folder = locate(NAME).folder
+    folder = resolve(NAME).folder
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     harm(folder)
     answer("pull", NAME)
@@ -364,7 +365,7 @@ def test_a_model_whose_record_was_lost_is_unpacked_again_when_it_is_loaded(
     hub: LoopbackHub,
 ) -> None:
     hub.add(FLASHRANK, archive())
-    (locate(NAME).folder / "download.json").unlink()
+    (resolve(NAME).folder / "download.json").unlink()
     with Ranker(NAME) as ranker:
         assert len(ranker.rank(QUERY, PASSAGES)) == len(PASSAGES)
 
@@ -373,7 +374,7 @@ def test_pull_leaves_an_unpacked_model_alone_that_is_whole(
     hub: LoopbackHub, answer: Answer
 ) -> None:
     hub.add(FLASHRANK, archive())
-    graph = locate(NAME).folder / GRAPH
+    graph = resolve(NAME).folder / GRAPH
     before = graph.stat()
     answer("pull", NAME)
     assert (graph.stat().st_ino, graph.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)

@@ -22,7 +22,7 @@ def test_a_private_repository_takes_a_token(
     hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hub.add("org/name", model_files(), private=True)
-    with pytest.raises(AccessDenied, match=r"no such model, or it is private.*HF_TOKEN"):
+    with pytest.raises(AccessDenied, match=r"does not exist, or it is private.*HF_TOKEN"):
         Ranker("org/name")
     with pytest.raises(AccessDenied, match=r"pass token= or set HF_TOKEN"):
         Ranker("org/name", token="hf_wrong")
@@ -45,7 +45,7 @@ def test_a_repository_or_revision_that_is_not_there_is_said(hub: LoopbackHub) ->
     hub.add("org/name", model_files())
     with pytest.raises(ModelNotFound, match="no model 'org/gone'"):
         Ranker("org/gone", token=TOKEN)
-    with pytest.raises(AccessDenied, match="no such model, or it is private"):
+    with pytest.raises(AccessDenied, match="does not exist, or it is private"):
         Ranker("org/gone")
     with pytest.raises(ModelNotFound, match="org/name has no revision 'v9'"):
         Ranker("org/name", revision="v9")
@@ -56,7 +56,12 @@ def test_a_repository_or_revision_that_is_not_there_is_said(hub: LoopbackHub) ->
     [
         ("/api/", {"status": 500}, DownloadFailed, "it answered 500.*try again"),
         ("/api/", {"status": 503}, DownloadFailed, "it answered 503.*try again"),
-        ("/api/", {"status": 403}, AccessDenied, "answered 403.*token="),
+        (
+            "/api/",
+            {"status": 403, "headers": {"X-Error-Message": "Forbidden"}},
+            AccessDenied,
+            r"denied \(403\).*token=",
+        ),
         (
             "/api/",
             {"status": 429, "headers": {"Retry-After": "7"}},
@@ -129,7 +134,7 @@ def test_a_file_that_was_changed_on_the_way_is_refused(hub: LoopbackHub) -> None
     hub.add("org/name", files)
     changed = files["tokenizer.json"].replace(b"lives", b"livez")
     hub.fail("tokenizer.json", method="GET", body=changed)
-    with pytest.raises(ChecksumMismatch, match="not the file that the Hub lists for org/name"):
+    with pytest.raises(ChecksumMismatch, match="another file than the Hub lists for org/name"):
         Ranker("org/name")
     hub.failures.clear()
     assert rank("org/name")["source"] == "hub"

@@ -26,7 +26,7 @@ from tokenizers import (
 from flashrank_lite import InvalidInput, InvalidModel
 from flashrank_lite.encoding.collate import SEPARATE_INPUTS, pad
 from flashrank_lite.encoding.pairs import PairEncoder
-from flashrank_lite.models.sources import bundled_folder
+from flashrank_lite.models.packages import bundled_folder
 
 BUNDLED = bundled_folder() / "tokenizer.json"
 LENGTH = 48

@@ -10,26 +10,26 @@ from conftest import toy_graph
 from folder_support import folder_with, hf_folder
 
 from flashrank_lite import ChecksumMismatch, InvalidModel, Ranker
-from flashrank_lite.models.folder import read_manifest
+from flashrank_lite.models.folder import open_folder
 
 
 def test_a_file_of_another_size_is_refused_at_once(tmp_path: Path) -> None:
     folder = folder_with(tmp_path / "m")
     (folder / "model.onnx").write_bytes(b"a grap")
-    with pytest.raises(ChecksumMismatch, match=r"6 bytes.*says 7.*again"):
-        read_manifest(folder)
+    with pytest.raises(ChecksumMismatch, match=r"6 bytes.*states 7.*again"):
+        open_folder(folder)
 
 
 def test_a_folder_that_says_nothing_of_itself_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidModel, match=r"neither reranker\.json nor config\.json"):
-        read_manifest(hf_folder(tmp_path / "m", None))
+        open_folder(hf_folder(tmp_path / "m", None))
 
 
 def test_a_missing_tokenizer_is_said(tmp_path: Path) -> None:
     folder = hf_folder(tmp_path / "m", {})
     (folder / "tokenizer.json").unlink()
     with pytest.raises(InvalidModel, match=r"no tokenizer\.json.*save_pretrained"):
-        read_manifest(folder)
+        open_folder(folder)
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_lengths_come_from_the_position_table_and_the_tokenizer(
     tokenizer: dict[str, Any],
     lengths: tuple[int, int | None],
 ) -> None:
-    manifest = read_manifest(hf_folder(tmp_path / "m", config, **tokenizer))
+    manifest = open_folder(hf_folder(tmp_path / "m", config, **tokenizer)).manifest
     assert (manifest.max_length, manifest.length_limit) == lengths
 
 
@@ -85,17 +85,17 @@ def test_lengths_come_from_the_position_table_and_the_tokenizer(
 def test_without_a_manifest_the_graph_is_chosen_in_the_documented_order(
     tmp_path: Path, files: list[str], chosen: str
 ) -> None:
-    assert read_manifest(hf_folder(tmp_path / "m", {}, *files)).variant.file == chosen
+    assert open_folder(hf_folder(tmp_path / "m", {}, *files)).graph.file == chosen
 
 
 def test_no_graph_or_several_unknown_ones_are_said(tmp_path: Path) -> None:
     folder = hf_folder(tmp_path / "m", {}, "a.onnx", "b.onnx")
     with pytest.raises(InvalidModel, match=r"several graphs \(a\.onnx, b\.onnx\)"):
-        read_manifest(folder)
+        open_folder(folder)
     for file in folder.glob("*.onnx"):
         file.unlink()
     with pytest.raises(InvalidModel, match=r"no \*\.onnx file"):
-        read_manifest(folder)
+        open_folder(folder)
 
 
 @pytest.mark.parametrize(
@@ -106,9 +106,9 @@ def test_a_decoder_is_not_asked_without_the_prompt_that_only_a_manifest_states(
 ) -> None:
     folder = hf_folder(tmp_path / "m", {"model_type": kind})
     with pytest.raises(InvalidModel, match=rf"{kind}.*prompt.*`flashrank-lite export MODEL OUT`"):
-        read_manifest(folder)
+        open_folder(folder)
     folder_with(folder)
-    assert read_manifest(folder).name == "toy"
+    assert open_folder(folder).manifest.name == "toy"
 
 
 def test_a_two_class_folder_without_a_manifest_ranks_by_its_relevant_label(

@@ -14,9 +14,9 @@ from conftest import ROOT
 from hub_support import TOKEN, LoopbackHub, hub, rank
 from toy_models import external_data, model_files, pad_to_lfs, with_manifest
 
-from flashrank_lite import CacheNotWritable, ChecksumMismatch, DownloadFailed, ModelNotFound, Ranker
-from flashrank_lite.models import variants
-from flashrank_lite.models.sources import locate
+from flashrank_lite import CacheNotWritable, ChecksumMismatch, DownloadFailed, InvalidModel, Ranker
+from flashrank_lite.models.graphs import choose_graph
+from flashrank_lite.models.resolve import resolve
 
 __all__ = ["hub"]  # the fixture
 
@@ -57,7 +57,7 @@ def test_a_new_commit_is_taken_when_it_is_asked_for_and_not_before(hub: Loopback
     old = rank("org/name")["revision"]
     hub.add("org/name", model_files(max_position_embeddings=48))
     assert rank("org/name")["revision"] == old
-    new = locate("org/name", refresh=True).revision
+    new = resolve("org/name", refresh=True).revision
     assert new not in (None, old)
     assert (rank("org/name")["revision"], rank("org/name")["max_length"]) == (new, 48)
     assert rank("org/name", revision=old)["max_length"] == 64
@@ -78,7 +78,7 @@ def test_a_file_that_is_asked_for_is_taken(hub: LoopbackHub) -> None:
     info = rank("org/name", file="onnx/model_O3.onnx")
     assert (info["variant"], info["variant_reason"]) == ("onnx/model_O3.onnx", "asked for")
     assert "onnx/model.onnx" not in hub.bodies("org/name")
-    with pytest.raises(ModelNotFound, match=r"no file 'no\.onnx'; it has onnx/model\.onnx, onnx"):
+    with pytest.raises(InvalidModel, match=r"no file 'no\.onnx': pass as file= onnx/model\.onnx"):
         Ranker("org/name", file="no.onnx")
 
 
@@ -86,7 +86,7 @@ def test_the_graph_is_the_one_that_suits_this_processor(hub: LoopbackHub) -> Non
     names = ["avx512_vnni", "arm64"]
     graphs = ["onnx/model.onnx", *(f"onnx/model_qint8_{name}.onnx" for name in names)]
     hub.add("org/name", model_files(*graphs))
-    assert rank("org/name")["variant"] == variants.choose(graphs, "").file
+    assert rank("org/name")["variant"] == choose_graph((), graphs, "").file
 
 
 def test_a_name_of_the_catalog_is_its_repository(hub: LoopbackHub) -> None:
@@ -137,9 +137,9 @@ def test_a_file_of_the_cache_that_was_cut_short_is_seen_and_pulled_anew(hub: Loo
     hub.add("org/name", model_files())
     graph = Path(rank("org/name")["path"]) / "onnx/model.onnx"
     os.truncate(graph, 50)
-    with pytest.raises(ChecksumMismatch, match="50 bytes, but the record of its download says"):
+    with pytest.raises(ChecksumMismatch, match="50 bytes, but the record of its download states"):
         Ranker("org/name")
-    locate("org/name", refresh=True)
+    resolve("org/name", refresh=True)
     assert rank("org/name")["source"] == "hub"
 
 

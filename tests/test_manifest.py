@@ -10,14 +10,15 @@ from folder_support import folder_with
 
 from flashrank_lite import InvalidModel
 from flashrank_lite.models import manifest as manifest_module
-from flashrank_lite.models.folder import read_manifest
-from flashrank_lite.models.sources import bundled_folder
+from flashrank_lite.models.folder import open_folder
+from flashrank_lite.models.packages import bundled_folder
 from flashrank_lite.models.verification import verify
 
 
 def test_the_bundled_model_is_what_its_manifest_says() -> None:
-    manifest = read_manifest(bundled_folder())
-    assert {manifest.variant.file, "tokenizer.json", "config.json"} <= {*verify(bundled_folder())}
+    model = open_folder(bundled_folder())
+    manifest = model.manifest
+    assert {model.graph.file, "tokenizer.json", "config.json"} <= {*verify(bundled_folder())}
     assert manifest.license
     assert manifest.languages
 
@@ -45,20 +46,21 @@ def test_every_key_that_is_read_or_written_is_documented() -> None:
 
 
 def test_a_manifest_is_read(tmp_path: Path) -> None:
-    manifest = read_manifest(folder_with(tmp_path / "m", head={"type": "two_class", "relevant": 0}))
+    model = open_folder(folder_with(tmp_path / "m", head={"type": "two_class", "relevant": 0}))
+    manifest = model.manifest
     assert (manifest.name, manifest.head, manifest.relevant) == ("toy", "two_class", 0)
     assert (manifest.activation, manifest.max_length, manifest.length_limit) == ("raw", 128, 128)
     assert (manifest.languages, manifest.license) == (("en", "de"), "mit")
     assert [variant.file for variant in manifest.variants] == ["model.onnx", "not-there.onnx"]
-    assert manifest.variant.precision == "fp32"
-    assert manifest.variant.batch_invariant is True
+    assert model.graph.precision == "fp32"
+    assert model.graph.batch_invariant is True
 
 
 def test_config_json_beside_a_manifest_lifts_the_length_limit(tmp_path: Path) -> None:
     folder = folder_with(tmp_path / "m")
     (folder / "config.json").write_text('{"max_position_embeddings": 512}')
-    assert read_manifest(folder).max_length == 128
-    assert read_manifest(folder).length_limit == 512
+    assert open_folder(folder).manifest.max_length == 128
+    assert open_folder(folder).manifest.length_limit == 512
 
 
 @pytest.mark.parametrize(
@@ -66,7 +68,7 @@ def test_config_json_beside_a_manifest_lifts_the_length_limit(tmp_path: Path) ->
 )
 def test_a_missing_key_is_named(tmp_path: Path, key: str) -> None:
     with pytest.raises(InvalidModel, match=f"reranker.json lacks the key '{key}'"):
-        read_manifest(folder_with(tmp_path / "m", **{key: None}))
+        open_folder(folder_with(tmp_path / "m", **{key: None}))
 
 
 @pytest.mark.parametrize(
@@ -85,7 +87,7 @@ def test_a_missing_key_is_named(tmp_path: Path, key: str) -> None:
         ({"variants": ["model.onnx"]}, "lacks the key 'file'"),
         ({"variants": [{"file": "../model.onnx"}]}, "does not lie in its folder"),
         ({"variants": [{"file": "/etc/passwd"}]}, "does not lie in its folder"),
-        ({"variants": [{"file": "gone.onnx"}]}, "gone.onnx is missing"),
+        ({"variants": [{"file": "gone.onnx"}]}, r"its reranker.json lists \(gone.onnx\)"),
         ({"variants": [{"file": "model.onnx", "data": {"gone_data": {}}}]}, "gone_data is missing"),
         ({"variants": [{"file": "model.onnx", "data": {"/x": {}}}]}, "does not lie in its folder"),
         ({"variants": [{"file": "model.onnx", "data": ["x"]}]}, "for 'data'.*of type dict"),
@@ -95,7 +97,7 @@ def test_a_missing_key_is_named(tmp_path: Path, key: str) -> None:
 )
 def test_a_wrong_value_is_named(tmp_path: Path, changes: dict[str, Any], says: str) -> None:
     with pytest.raises(InvalidModel, match=says):
-        read_manifest(folder_with(tmp_path / "m", **changes))
+        open_folder(folder_with(tmp_path / "m", **changes))
 
 
 @pytest.mark.parametrize("content", ["{", "[]", "\udcff"])
@@ -103,4 +105,4 @@ def test_a_manifest_that_is_no_json_object_is_refused(tmp_path: Path, content: s
     folder = folder_with(tmp_path / "m")
     (folder / "reranker.json").write_bytes(content.encode("utf-8", "surrogateescape"))
     with pytest.raises(InvalidModel, match=r"reranker\.json"):
-        read_manifest(folder)
+        open_folder(folder)

@@ -7,7 +7,7 @@ from hub_support import LoopbackHub, hub, rank
 from toy_models import external_data, model_files, pad_to_lfs, with_manifest
 
 from flashrank_lite import ChecksumMismatch, InvalidModel, Ranker
-from flashrank_lite.models.sources import locate
+from flashrank_lite.models.resolve import resolve
 
 __all__ = ["hub"]  # the fixture
 
@@ -33,13 +33,13 @@ def test_a_decoder_without_a_manifest_is_refused_before_its_graph_is_downloaded(
     hub: LoopbackHub,
 ) -> None:
     hub.add("org/name", model_files(model_type="qwen3"))
-    for load in (Ranker, partial(locate, refresh=True)):
+    for load in (Ranker, partial(resolve, refresh=True)):
         hub.log.clear()
         with pytest.raises(InvalidModel, match=r"org/name is a decoder \(qwen3\).*prompt.*export"):
             load("org/name")
         assert not [path for _, path, _ in hub.log if ".onnx" in path or "tokenizer.json" in path]
     hub.add("org/name", with_manifest(model_files("model.onnx", model_type="qwen3"), "model.onnx"))
-    locate("org/name", refresh=True)
+    resolve("org/name", refresh=True)
     assert rank("org/name")["variant"] == "model.onnx"
 
 
@@ -67,7 +67,7 @@ def test_a_manifest_that_names_what_is_not_there_is_refused(hub: LoopbackHub) ->
     hub.add("org/name", {n: c for n, c in files.items() if n != "model.onnx"})
     hub.add("org/other", {n: c for n, c in files.items() if n != "config.json"})
     with pytest.raises(
-        InvalidModel, match=r"lacks the graphs that its reranker\.json names: model"
+        InvalidModel, match=r"lacks the graphs that its reranker\.json lists \(model"
     ):
         Ranker("org/name")
     with pytest.raises(InvalidModel, match=r"lacks config\.json, which its reranker\.json names"):
@@ -84,7 +84,7 @@ def test_a_manifest_of_a_newer_format_is_refused(hub: LoopbackHub) -> None:
 def test_a_manifest_with_a_wrong_size_is_refused(hub: LoopbackHub) -> None:
     files = with_manifest(model_files("model.onnx"), "model.onnx")
     hub.add("org/name", files | {"model.onnx": files["model.onnx"] + b" "})
-    with pytest.raises(ChecksumMismatch, match=r"reranker\.json says"):
+    with pytest.raises(ChecksumMismatch, match=r"reranker\.json states"):
         Ranker("org/name")
 
 
@@ -92,7 +92,7 @@ def test_a_manifest_with_a_wrong_sha256_is_refused(hub: LoopbackHub) -> None:
     files = with_manifest(model_files("model.onnx"), "model.onnx")
     other = files["config.json"].replace(b"64", b"46")
     hub.add("org/name", files | {"config.json": other})
-    with pytest.raises(ChecksumMismatch, match=r"config\.json has sha256 .*contradicts itself"):
+    with pytest.raises(ChecksumMismatch, match=r"config\.json has sha256 .*reranker\.json states"):
         Ranker("org/name")
 
 

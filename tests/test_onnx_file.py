@@ -10,7 +10,7 @@ from conftest import toy_graph
 from toy_models import saved, summing
 
 from flashrank_lite import Ranker
-from flashrank_lite.models.sources import bundled_folder
+from flashrank_lite.models.packages import bundled_folder
 from flashrank_lite.runtime.onnx_file import external_files, is_dynamic_int8, last_operator
 from flashrank_lite.runtime.sessions import Sessions
 

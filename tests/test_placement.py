@@ -12,7 +12,7 @@ import pytest
 from conftest import PASSAGES, QUERY
 
 from flashrank_lite import InvalidInput, InvalidModel, ProviderUnavailable, Ranker
-from flashrank_lite.models.sources import bundled_folder
+from flashrank_lite.models.packages import bundled_folder
 from flashrank_lite.runtime.placement import products_on_cpu
 from flashrank_lite.runtime.providers import resolve
 from flashrank_lite.runtime.sessions import Sessions

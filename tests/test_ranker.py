@@ -200,7 +200,7 @@ def test_info_is_json_and_complete() -> None:
     with Ranker(threads=1, batch_tokens=64) as ranker:
         info = ranker.info()
     assert json.loads(json.dumps(info)) == info
-    assert (Path(info["path"]) / info["variant"]).is_file()
+    assert (Path(info["path"]) / info["graph"]).is_file()
     assert (info["threads"], info["threads_source"]) == (1, "argument")
     assert info["batch_tokens"] == 64
     assert info["providers"] == ["CPUExecutionProvider"]

@@ -17,7 +17,7 @@ from conftest import toy_graph
 from toy_models import saved, summing
 
 from flashrank_lite import InvalidInput, InvalidModel, ProviderUnavailable, Ranker, RankerClosed
-from flashrank_lite.models.sources import bundled_folder
+from flashrank_lite.models.packages import bundled_folder
 from flashrank_lite.runtime import sessions as module
 from flashrank_lite.runtime.sessions import Sessions
 

@@ -6,7 +6,7 @@ import pytest
 from folder_support import facts, folder_with, hf_folder
 
 from flashrank_lite import ChecksumMismatch, InvalidModel
-from flashrank_lite.models.folder import read_manifest
+from flashrank_lite.models.folder import open_folder
 from flashrank_lite.models.verification import verify
 
 
@@ -14,7 +14,7 @@ def test_a_changed_file_of_the_same_size_is_found_by_verify(tmp_path: Path) -> N
     folder = folder_with(tmp_path / "m")
     assert verify(folder) == ["model.onnx", "tokenizer.json"]
     (folder / "model.onnx").write_bytes(b"a grapj")
-    read_manifest(folder)
+    open_folder(folder)
     with pytest.raises(ChecksumMismatch, match=r"sha256.*damaged"):
         verify(folder)
 
@@ -25,7 +25,7 @@ def test_verify_does_not_ask_which_graph_would_be_run(tmp_path: Path) -> None:
     variant = {"file": "model.onnx", **facts(folder / "model.onnx"), "requires": ["no_such_set"]}
     folder_with(folder, variants=[variant])
     with pytest.raises(InvalidModel, match="no graph for this processor"):
-        read_manifest(folder)
+        open_folder(folder)
     assert verify(folder) == ["model.onnx", "tokenizer.json"]
 
 

@@ -209,7 +209,7 @@ def table(facts: dict[str, Any]) -> list[str]:
         info = entry["info"]
         cut = max(result["truncated"] for result in entry["lists"])
         lines.append(
-            f"{entry['model']}: {info['variant']}, {info['threads']} threads "
+            f"{entry['model']}: {info['graph']}, {info['threads']} threads "
             f"({info['threads_source']}), loaded in {entry['load_ms']:.0f} ms"
             + (f", {cut} passages cut to {info['max_length']} tokens" if cut else "")
         )

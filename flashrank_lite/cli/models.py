@@ -11,8 +11,8 @@ from flashrank_lite.errors import InvalidInput, ModelNotFound
 if TYPE_CHECKING:
     from flashrank_lite.cli.command import Commands
     from flashrank_lite.cli.rendering import Screen
-    from flashrank_lite.models.catalog import Entry
-    from flashrank_lite.models.record import Record
+    from flashrank_lite.models.records import Record
+    from flashrank_lite.models.resolve import Place
 
 _PULL_EXAMPLES = """\
 examples:
@@ -62,84 +62,82 @@ def add_to(commands: Commands) -> None:
 
 
 def _list(arguments: argparse.Namespace) -> int:
-    from flashrank_lite.models import catalog
+    from flashrank_lite.models import catalog, packages, records
 
     rows = []
     for entry in catalog.entries():
-        record = _record(entry, None)
-        rows.append({**entry.to_dict(), "on_disk": entry.repository is None or record is not None})
+        there = entry.repository is None or records.downloaded(
+            entry.repository, archive=entry.archive
+        )
+        rows.append({**entry.to_dict(), "on_disk": bool(there)})
+    rows += [{**entry.to_dict(), "on_disk": True} for entry in packages.installed_models()]
     _show(rows, arguments.format)
     return 0
 
 
 def _info(arguments: argparse.Namespace) -> int:
     from flashrank_lite.models import catalog
+    from flashrank_lite.models.resolve import find, resolve
 
-    entry = catalog.find(arguments.name)
-    repository = arguments.name if entry is None else entry.repository
-    if _is_local(entry, arguments.name):
-        from flashrank_lite.models.folder import read_manifest
-        from flashrank_lite.models.sources import locate
-
-        folder = locate(arguments.name, revision=arguments.revision).folder
-        facts = {"path": str(folder), **(entry.to_dict() if entry else {})}
-        manifest = read_manifest(folder)
+    name, revision = arguments.name, arguments.revision
+    place = find(name, revision)
+    if place.folder is not None:
+        entry = catalog.find(name) if place.source == "bundled" else None
+        found = resolve(name)
+        facts = {"path": str(found.folder), **(entry.to_dict() if entry else {})}
+        manifest = found.manifest
         facts |= {"name": manifest.name, "license": manifest.license}
         facts |= {"languages": list(manifest.languages), "max_length": manifest.max_length}
-        facts |= {"variant": manifest.variant.file, "variant_reason": manifest.variant_reason}
+        facts |= {"variant": found.graph.file, "variant_reason": found.graph.reason}
     else:
-        record = _record(entry, arguments.revision, arguments.name)
-        facts = entry.to_dict() if entry is not None else {"repository": repository}
-        if entry is None and record is None:
-            raise _not_here(arguments.name, arguments.revision)
-        facts["on_disk"] = record is not None
-        if record is not None:
-            checksums = {file: known.sha256 for file, known in record.files.items()}
-            facts |= {"revision": record.commit, "path": str(_folder(entry, record))}
-            facts |= {"files": checksums}
+        there = _downloaded(place, revision)
+        if place.entry is None and there is None:
+            raise _not_here(name, revision)
+        facts = place.entry.to_dict() if place.entry else {"repository": place.repository}
+        facts["on_disk"] = there is not None
+        if there is not None:
+            folder, record = there
+            facts |= {"revision": record.commit, "path": str(folder)}
+            facts |= {"files": {name: known.to_dict() for name, known in record.files.items()}}
     _show(facts, arguments.format)
     return 0
 
 
 def _pull(arguments: argparse.Namespace) -> int:
     from flashrank_lite.models.pull import write_folder
-    from flashrank_lite.models.sources import locate
+    from flashrank_lite.models.resolve import resolve
 
     rows = []
     several = arguments.to is not None and len(arguments.names) > 1
     folders = _folder_names(arguments.names) if several else {}
     for name in arguments.names:
-        found = locate(name, revision=arguments.revision, file=arguments.graph, refresh=True)
+        found = resolve(name, revision=arguments.revision, file=arguments.graph, refresh=True)
         folder = found.folder
         if arguments.to is not None:
             folder = Path(arguments.to, folders.get(name, ""))
             write_folder(found, folder)
         elif found.repository is None:
             raise InvalidInput(f"{name} is the folder {folder}: there is nothing to download")
-        row = {"name": found.name, "repository": found.repository, "revision": found.revision}
-        rows.append({**row, "variant": found.file, "variant_reason": found.reason})
+        row = {"name": found.manifest.name, "repository": found.repository}
+        row |= {"revision": found.revision, "variant": found.graph.file}
+        rows.append({**row, "variant_reason": found.graph.reason})
         rows[-1]["path"] = str(folder)
     _show(rows, arguments.format)
     return 0
 
 
 def _verify(arguments: argparse.Namespace) -> int:
-    from flashrank_lite.models import catalog
+    from flashrank_lite.models.resolve import find
     from flashrank_lite.models.verification import verify
 
-    entry = catalog.find(arguments.name)
-    repository = arguments.name if entry is None else entry.repository
-    if _is_local(entry, arguments.name):
-        from flashrank_lite.models.sources import locate
-
-        folder = locate(arguments.name, revision=arguments.revision).folder
-        repository, commit = None, None
-    else:
-        record = _record(entry, arguments.revision, arguments.name)
-        if record is None:
+    place, commit = find(arguments.name, arguments.revision), None
+    folder = place.folder
+    if folder is None:
+        there = _downloaded(place, arguments.revision)
+        if there is None:
             raise _not_here(arguments.name, arguments.revision)
-        folder, commit = _folder(entry, record), record.commit
-    verified = verify(folder, repository, commit)
+        folder, commit = there[0], there[1].commit
+    verified = verify(folder, place.repository, commit)
     if not verified:
         raise InvalidInput(
             f"nothing says what the files of {folder} should be: it has no reranker.json and no "
@@ -147,15 +145,6 @@ def _verify(arguments: argparse.Namespace) -> int:
         )
     _show({"path": str(folder), "revision": commit, "verified_files": verified}, arguments.format)
     return 0
-
-
-def _is_local(entry: Entry | None, name: str) -> bool:
-    """Whether a name is the bundled model, a folder, or nothing that the Hub could have."""
-    from flashrank_lite.models.sources import is_repository
-
-    if entry is None and not is_repository(name):
-        return True
-    return (entry is not None and entry.repository is None) or Path(name).is_dir()
 
 
 def _folder_names(names: list[str]) -> dict[str, str]:
@@ -178,25 +167,11 @@ def _folder_names(names: list[str]) -> dict[str, str]:
     return folders
 
 
-def _record(entry: Entry | None, revision: str | None, name: str | None = None) -> Record | None:
-    """The record of a model's download; of an archive, only if that was downloaded."""
-    from flashrank_lite.models import hub
-    from flashrank_lite.models.sources import is_repository
+def _downloaded(place: Place, revision: str | None) -> tuple[Path, Record] | None:
+    from flashrank_lite.models import records
 
-    repository = name if entry is None else entry.repository
-    if repository is None or not is_repository(repository):
-        return None
-    record = hub.recorded(repository, revision)
-    archive = None if entry is None else entry.archive
-    return record if record is None or archive is None or archive in record.files else None
-
-
-def _folder(entry: Entry | None, record: Record) -> Path:
-    from flashrank_lite.models import archive, hub
-
-    if entry is not None and entry.archive is not None:
-        return archive.unpacked(record, entry.archive)
-    return hub.folder_of(record)
+    archive = place.entry.archive if place.entry is not None else None
+    return records.downloaded(str(place.repository), revision, archive)
 
 
 def _not_here(name: str, revision: str | None) -> ModelNotFound:

@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from flashrank_lite.errors import InvalidInput, InvalidModel, ModelNotFound
 from flashrank_lite.models import catalog
 from flashrank_lite.models.hub import fetch_files
-from flashrank_lite.models.sources import is_repository
+from flashrank_lite.models.resolve import is_repository
 
 # What transformers reads. Pickled weights only where there are no others; code is never fetched.
 _SMALL = (

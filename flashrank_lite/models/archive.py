@@ -1,103 +1,119 @@
 """FlashRank's models: zip files in one repository, each with a model folder inside.
 
-The zip file is downloaded like any other file; its folder is unpacked beside the record of the
-download, with checksums of its own.
+A zip file is downloaded as any other file. Its folder is unpacked once, beside the record of the
+download, with a record of its own.
 """
 
-import logging
 import shutil
 import tempfile
 import zipfile
-from pathlib import Path, PurePosixPath
+from collections.abc import Container
+from dataclasses import replace
+from pathlib import Path
 
 from flashrank_lite.errors import InvalidModel
+from flashrank_lite.files import is_inside
 from flashrank_lite.models import hub
-from flashrank_lite.models.checksums import facts_of
-from flashrank_lite.models.client import Client, Token, not_writable
-from flashrank_lite.models.paths import is_inside
-from flashrank_lite.models.record import IN_FOLDER, Record, read_record
-
-logger = logging.getLogger(__name__)
+from flashrank_lite.models.checksums import check, check_size, facts_of
+from flashrank_lite.models.folder import ResolvedModel, open_folder
+from flashrank_lite.models.graphs import GraphChoice
+from flashrank_lite.models.records import IN_FOLDER, Record, not_writable, read_record, unpacked
+from flashrank_lite.options import Token
 
 _STARTED = ".unpacking-"
 
 
-def fetch_archive(
+def fetch(
     repository: str,
     archive: str,
     revision: str | None = None,
+    file: str | GraphChoice | None = None,
     token: Token = None,
     *,
+    name: str | None = None,
     refresh: bool = False,
-) -> tuple[Path, Record]:
+) -> ResolvedModel:
     """Find or download a zip file of a repository, and unpack it unless it was before.
 
-    With `refresh`, what was unpacked before is compared with its checksums, and unpacked again
-    where it is damaged; without its record it always is.
-
-    Returns:
-        The unpacked folder, and the record of its files.
+    Args:
+        repository, revision, file, token, name: as for `flashrank_lite.models.hub.fetch`.
+        archive: path of the zip file in the repository.
+        refresh: also take the newest commit, and unpack it again where it is damaged.
 
     Raises:
         InvalidModel: it is damaged, or holds no model. Others as `flashrank_lite.models.hub.fetch`.
     """
-    file, record = hub.fetch_file(repository, archive, revision, token, refresh=refresh)
+    files, record = hub.fetch_files(
+        repository,
+        revision,
+        lambda listing: _only(archive, repository, listing),
+        token,
+        update="always" if refresh else "never",
+    )
     folder = unpacked(record, archive)
     kept = read_record(folder / IN_FOLDER)
-    if kept is not None and not refresh:
-        kept.check_sizes(folder, kept.files)
-        return folder, kept
-    with Client(repository).lock():
-        kept = read_record(folder / IN_FOLDER)  # another process may have unpacked it meanwhile
-        if kept is None or (refresh and _is_damaged(folder, kept)):
-            try:
-                kept = _unpack(file, folder, record)
-            except OSError as error:
-                raise not_writable(error) from error
-    return folder, kept
+    if kept is None or (refresh and not _is_whole(folder, kept)):
+        try:
+            kept = _unpack(files / archive, folder, record)
+        except OSError as error:
+            raise not_writable(error) from error
+    for inside, facts in kept.files.items():
+        check_size(folder / inside, facts, "the record of its download")
+    return replace(
+        open_folder(folder, file, name=name),
+        source="hub",
+        repository=repository,
+        revision=record.commit,
+        needed=tuple(kept.files),
+    )
 
 
-def unpacked(record: Record, archive: str) -> Path:
-    """Where a zip file of a repository is unpacked."""
-    name = PurePosixPath(archive).stem
-    return Client(record.repository).folder / "flashrank-lite" / f"{record.commit}-{name}"
+def _only(archive: str, repository: str, listing: Container[str]) -> list[str]:
+    if archive not in listing:
+        raise InvalidModel(f"{repository} has no file {archive} any more: see its page")
+    return [archive]
 
 
-def _is_damaged(folder: Path, kept: Record) -> bool:
+def _is_whole(folder: Path, kept: Record) -> bool:
     try:
-        kept.verify(folder)
-    except InvalidModel as error:
-        logger.warning("%s: it is unpacked again", error)
-        return True
-    return False
+        return all([check(folder / name, kept.files[name], IN_FOLDER) for name in kept.files])
+    except InvalidModel:
+        return False
 
 
 def _unpack(file: Path, folder: Path, record: Record) -> Record:
     """Unpack the one folder that holds a graph, whole or not at all, in place of an earlier one."""
+    from huggingface_hub.utils import WeakFileLock  # type: ignore[attr-defined]
+
     folder.parent.mkdir(parents=True, exist_ok=True)
-    # of a process that was killed: the lock is ours
-    for left in folder.parent.glob(f"{_STARTED}*"):
-        shutil.rmtree(left, ignore_errors=True)
-    with tempfile.TemporaryDirectory(prefix=_STARTED, dir=folder.parent) as scratch:
-        inside = Path(scratch) / "files"
-        try:
-            with zipfile.ZipFile(file) as opened:
-                names = [entry.filename for entry in opened.infolist() if not entry.is_dir()]
-                wrong = [name for name in names if not is_inside(name)]
-                if wrong:
-                    raise InvalidModel(f"{file} holds {wrong[0]!r}, which lies outside of it")
-                opened.extractall(inside)
-        except (zipfile.BadZipFile, zipfile.LargeZipFile, EOFError) as error:
-            raise InvalidModel(f"{file} is no zip file that can be read ({error})") from error
-        graphs = sorted(path for path in inside.rglob("*.onnx") if "__MACOSX" not in path.parts)
-        if not graphs:
-            raise InvalidModel(f"{file} holds no *.onnx file: it is no model that can be run here")
-        model = graphs[0].parent
-        files = {path.relative_to(model).as_posix(): path for path in model.rglob("*")}
-        facts = {name: facts_of(path) for name, path in sorted(files.items()) if path.is_file()}
-        kept = Record(record.repository, record.revision, record.commit, files=facts)
-        kept.write(model / IN_FOLDER)
-        if folder.exists():
-            folder.replace(Path(scratch) / "earlier")
-        model.replace(folder)
-        return kept
+    with WeakFileLock(folder.parent / f"{folder.name}.lock"):
+        for left in folder.parent.glob(f"{_STARTED}{folder.name}-*"):
+            shutil.rmtree(left, ignore_errors=True)  # of a process that was killed
+        prefix = f"{_STARTED}{folder.name}-"
+        with tempfile.TemporaryDirectory(prefix=prefix, dir=folder.parent) as scratch:
+            model = _extract(file, Path(scratch) / "files")
+            paths = [path for path in sorted(model.rglob("*")) if path.is_file()]
+            facts = {path.relative_to(model).as_posix(): facts_of(path) for path in paths}
+            kept = Record(record.repository, record.commit, facts)
+            kept.write(model / IN_FOLDER)
+            if folder.exists():
+                folder.replace(Path(scratch) / "earlier")
+            model.replace(folder)
+    return kept
+
+
+def _extract(file: Path, to: Path) -> Path:
+    """Extract a zip file; returns the folder that holds its graph."""
+    try:
+        with zipfile.ZipFile(file) as opened:
+            names = [entry.filename for entry in opened.infolist() if not entry.is_dir()]
+            wrong = [name for name in names if not is_inside(name)]
+            if wrong:
+                raise InvalidModel(f"{file} holds {wrong[0]!r}, which lies outside of it")
+            opened.extractall(to)
+    except (zipfile.BadZipFile, zipfile.LargeZipFile, EOFError) as error:
+        raise InvalidModel(f"{file} is no zip file that can be read ({error})") from error
+    graphs = sorted(path for path in to.rglob("*.onnx") if "__MACOSX" not in path.parts)
+    if not graphs:
+        raise InvalidModel(f"{file} holds no *.onnx file: it is no model that can be run here")
+    return graphs[0].parent

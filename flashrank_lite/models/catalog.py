@@ -1,16 +1,16 @@
 """Names that people know → repositories on the Hub. The data is in catalog.json.
 
-JSON, because Python 3.10 cannot read TOML. An entry says only what its own page, or the table that
-`figure.source` names, says; what is not known is left out. The loader never trusts it blindly: what
-a repository really holds is looked up when it is downloaded.
+JSON, because Python 3.10 cannot read TOML. An entry states only what its own page states, or the
+table that `figure.source` names; what is not known is left out. What a repository really holds is
+asked of the Hub when it is downloaded.
 """
 
 import difflib
 import json
+import pkgutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 # Parameters, embeddings included: what memory and disk take.
@@ -43,14 +43,14 @@ class Entry:
         archive: a zip file of the repository that holds the model folder.
         aliases: other names for it.
         languages: codes, or "multilingual"; none if it is not stated.
-        size: a key of SIZES.
+        size: a key of SIZES; None if it is not known.
         license: an SPDX identifier in lower case.
         max_length: tokens of a pair.
         figure: a published figure.
     """
 
     name: str
-    size: str
+    size: str | None = None
     repository: str | None = None
     archive: str | None = None
     aliases: tuple[str, ...] = ()
@@ -69,8 +69,8 @@ class Entry:
 @lru_cache(maxsize=1)
 def entries() -> tuple[Entry, ...]:
     """All entries, in the order of the file."""
-    file = Path(__file__).with_name("catalog.json")
-    return tuple(_entry(row) for row in json.loads(file.read_text(encoding="utf-8"))["models"])
+    content = pkgutil.get_data(__package__, "catalog.json")  # from a zip file, too
+    return tuple(_entry(row) for row in json.loads(content or b"")["models"])
 
 
 def find(name: str) -> Entry | None:
@@ -79,12 +79,11 @@ def find(name: str) -> Entry | None:
 
 
 def nearest(name: str) -> list[str]:
-    """Names and aliases that look like `name`, the nearest first."""
-    asked = name.lower()
+    """Names and aliases that resemble `name`, the nearest first."""
     known = {alias.lower(): alias for entry in entries() for alias in (entry.name, *entry.aliases)}
     # "org/name": the part after the slash is what people remember
     known = {key.rpartition("/")[2]: alias for key, alias in reversed(known.items())}
-    wanted = asked.rpartition("/")[2]
+    wanted = name.lower().rpartition("/")[2]
     holding = [key for key in known if len(wanted) > 2 and wanted in key]
     close = difflib.get_close_matches(wanted, known, _SUGGESTIONS, 0.5)
     return [known[key] for key in dict.fromkeys([*holding, *close])][:_SUGGESTIONS]

@@ -1,4 +1,4 @@
-"""Sizes and hashes: is a file the one that was described?"""
+"""Sizes and hashes: is a file still the one that was described?"""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,15 +11,22 @@ _BLOCK = 1 << 20  # bytes read at a time
 
 @dataclass(frozen=True)
 class Facts:
-    """Size in bytes and sha256 of a file; None where nobody said."""
+    """What is known of a file's content; None where nobody stated it.
+
+    Attributes:
+        size: in bytes.
+        sha256: in lower-case hexadecimal.
+        git: the id that git gives the content. The Hub states it of files that are not in LFS, in
+            place of a sha256.
+    """
 
     size: int | None = None
     sha256: str | None = None
+    git: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """As it stands in JSON files; what is not known is left out."""
-        known = {"size": self.size, "sha256": self.sha256}
-        return {key: value for key, value in known.items() if value is not None}
+        """For JSON files: what is not known is left out."""
+        return {key: value for key, value in vars(self).items() if value is not None}
 
 
 def facts_of(file: Path) -> Facts:
@@ -32,18 +39,13 @@ def sha256(file: Path) -> str:
     return _hash(file, "sha256")
 
 
-def git_blob_id(file: Path) -> str:
-    """What git, and with it the Hub, calls a file that is not in LFS."""
-    return _hash(file, "sha1", b"blob %d\0" % file.stat().st_size)
-
-
-def check_size(file: Path, facts: Facts, said_by: str) -> None:
+def check_size(file: Path, facts: Facts, stated_by: str) -> None:
     """Compare the size, which costs nothing.
 
     Args:
         file: the file.
         facts: what it should be.
-        said_by: who said so, for the message.
+        stated_by: who stated them, for the message.
 
     Raises:
         InvalidModel: the file is missing.
@@ -54,22 +56,32 @@ def check_size(file: Path, facts: Facts, said_by: str) -> None:
     size = file.stat().st_size
     if facts.size is not None and size != facts.size:
         raise ChecksumMismatch(
-            f"{file} has {size} bytes, but {said_by} says {facts.size}: the copy is incomplete or "
-            "the file was changed, so fetch or export the model again"
+            f"{file} has {size} bytes, but {stated_by} states {facts.size}: the copy is incomplete "
+            "or the file was changed, so fetch or export the model again"
         )
 
 
-def check(file: Path, facts: Facts, said_by: str) -> None:
-    """Compare size and sha256. Arguments and errors as for `check_size`."""
-    check_size(file, facts, said_by)
-    if facts.sha256 is None:
-        return
-    found = sha256(file)
-    if found != facts.sha256.lower():
-        raise ChecksumMismatch(
-            f"{file} has sha256 {found}, but {said_by} says {facts.sha256}: the file was "
-            "changed or damaged, so fetch or export the model again"
-        )
+def check(file: Path, facts: Facts, stated_by: str) -> bool:
+    """Compare the size, and the hash if one was stated. Arguments and errors: `check_size`.
+
+    Returns:
+        Whether a hash was compared.
+    """
+    check_size(file, facts, stated_by)
+    for name, stated, found in (
+        ("sha256", facts.sha256, sha256),
+        ("git id", facts.git, _git_id),
+    ):
+        if stated is not None and found(file) != stated.lower():
+            raise ChecksumMismatch(
+                f"{file} has {name} {found(file)}, but {stated_by} states {stated}: the file was "
+                "changed or damaged, so fetch or export the model again"
+            )
+    return facts.sha256 is not None or facts.git is not None
+
+
+def _git_id(file: Path) -> str:
+    return _hash(file, "sha1", b"blob %d\0" % file.stat().st_size)
 
 
 def _hash(file: Path, algorithm: str, before: bytes = b"") -> str:

@@ -17,7 +17,7 @@ _PROMPTED = frozenset(
 _RELEVANT = frozenset({"relevant", "positive", "yes", "true", "match", "related"})
 
 
-def wants_prompt(config: Mapping[str, Any]) -> bool:
+def needs_prompt(config: Mapping[str, Any]) -> bool:
     """Whether the model is a decoder, whose scores mean nothing without its prompt."""
     return config.get("model_type") in _PROMPTED
 
@@ -69,8 +69,18 @@ def relevant_class(config: Mapping[str, Any]) -> int:
     return 0 if len(named) == 1 and str(named[0]) == "0" else 1
 
 
+def token_types(tokenizer_config: Mapping[str, Any]) -> bool:
+    """Whether token_type_ids tell the passage from the query.
+
+    False if `model_input_names` lists the inputs and token_type_ids is not one: the model was
+    trained without them, even if its graph declares that input (transformers, too, leaves it out).
+    """
+    names = tokenizer_config.get("model_input_names")
+    return not isinstance(names, list) or not names or "token_type_ids" in names
+
+
 def precision_of(graph: str) -> str:
-    """The precision that a file name gives away, "unknown" if it gives none away."""
+    """The precision that a file name tells, "unknown" if it tells none."""
     name = Path(graph).stem.lower()
     for precision, marks in (
         ("int4", ("int4", "q4", "bnb4")),

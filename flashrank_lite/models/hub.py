@@ -1,275 +1,240 @@
-"""A repository on the Hugging Face Hub → a folder on disk that holds what it takes to run it.
+"""A repository on the Hugging Face Hub: which of its files a model takes, found or downloaded.
 
-The files are the Hub client's, in the Hub's cache. What is ours: the record of what was got, and
-the rule that a model which is there is not asked for again. `needs.py` says which files are needed.
+huggingface_hub downloads, into its cache. What is added: only the files that the graph for this
+processor takes are brought, each is compared with what the Hub states of it, and a model that was
+downloaded before is loaded without asking the Hub (`records.py` says at which commit).
 """
 
 import logging
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
+import mmap
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Literal
 
 from flashrank_lite.errors import (
     CacheNotWritable,
     ChecksumMismatch,
     DownloadFailed,
     InvalidModel,
-    ModelNotFound,
 )
-from flashrank_lite.models.checksums import Facts
-from flashrank_lite.models.client import Client, Token, not_writable
-from flashrank_lite.models.folder import parse_manifest
-from flashrank_lite.models.manifest import MANIFEST
-from flashrank_lite.models.needs import CONFIG, beside, plan, weights_of
-from flashrank_lite.models.record import MAIN, Listed, Record, Records, is_commit, vouch
-from flashrank_lite.models.variants import Choice
+from flashrank_lite.models import records
+from flashrank_lite.models.checksums import Facts, check, check_size
+from flashrank_lite.models.client import Client
+from flashrank_lite.models.folder import ResolvedModel
+from flashrank_lite.models.graphs import GraphChoice, choose_graph
+from flashrank_lite.models.manifest import (
+    CONFIG,
+    MANIFEST,
+    TOKENIZER,
+    TOKENIZER_CONFIG,
+    read_manifest,
+)
+from flashrank_lite.models.records import MAIN, Record
+from flashrank_lite.options import Token
 
 logger = logging.getLogger(__name__)
 
-
-@dataclass(frozen=True)
-class Fetched:
-    """A model on disk.
-
-    Attributes:
-        folder: where its files lie.
-        choice: the graph to run, and why.
-        record: where they came from.
-        needed: the files it takes, as paths inside the folder.
-    """
-
-    folder: Path
-    choice: Choice
-    record: Record
-    needed: tuple[str, ...]
+_ATTEMPTS = 2  # downloads of a file that arrives damaged
+# Files beside a graph that never hold its weights; any other does, if the graph names it.
+_NO_WEIGHTS = (".onnx", ".json", ".txt", ".md", ".py", ".safetensors", ".bin.index.json")
 
 
 def fetch(
     repository: str,
     revision: str | None = None,
-    file: str | None = None,
+    file: str | GraphChoice | None = None,
     token: Token = None,
     *,
+    name: str | None = None,
     refresh: bool = False,
-) -> Fetched:
-    """Find a repository's files in the cache, and download those that are not there.
-
-    Without `refresh`, a revision that was downloaded before is the commit that it was then, and the
-    Hub is asked only for what is missing.
+) -> ResolvedModel:
+    """Find a model in the cache, and download what is not there.
 
     Args:
         repository: "org/name".
-        revision: a branch, a tag or a full commit hash; None for "main".
+        revision: a branch, a tag or a full commit hash; None for "main". Without `refresh` it is
+            the commit that it was when it was first downloaded.
         file: the graph, as a path inside the repository; None for the best for this processor.
         token: for private and gated repositories.
-        refresh: ask what the revision is now, and compare the checksums of what is there.
+        name: what to call the model, where it has no reranker.json; None for the repository.
+        refresh: ask what the revision is now, and compare the hashes of files that are there.
 
     Raises:
         ModelNotFound: no such repository or revision.
-        AccessDenied: it is not for us.
+        AccessDenied: it is private or gated, and the token does not open it.
         DownloadFailed: the Hub could not be reached, refused for now, or broke off.
-        CacheNotWritable: there is no place to put it.
+        CacheNotWritable: the cache cannot be written.
         InvalidModel: it holds nothing that can be run; the message says what it lacks.
-        ChecksumMismatch: a file is not the one that the Hub lists.
+        ChecksumMismatch: a file is not the one that the Hub or the model's manifest describes.
     """
-    client = Client(repository, token)
-    revision = revision or MAIN
-    records = Records(client.folder, repository)
-    if not refresh:
-        found = _recorded(client, records.find(revision), file)
-        if found is not None:
-            return found
+    client, revision = Client(repository, token), revision or MAIN
+    record = None if refresh else records.recorded(repository, revision)
     try:
-        with client.lock():
-            if not refresh:  # another process may have brought it while we waited
-                found = _recorded(client, records.find(revision), file)
-                if found is not None:
-                    return found
-            return _download(client, records, revision, file, refresh)
-    except (DownloadFailed, CacheNotWritable):
-        found = None if refresh else _left_by_others(client, revision, file)
+        if record is not None:
+            return _assemble(client, record, file, name)
+        record = client.commit(revision)
+        fetched = _assemble(client, record, file, name, compare=True)
+        records.keep(record, revision)
+    except (DownloadFailed, CacheNotWritable) as error:
+        found = None if refresh else _downloaded_by_others(client, revision, file, name)
         if found is None:
             raise
+        logger.warning(
+            "%s is taken from the cache as another program left it, unverified: %s",
+            repository,
+            error,
+        )
         return found
-
-
-def fetch_file(
-    repository: str, name: str, revision: str | None, token: Token, *, refresh: bool = False
-) -> tuple[Path, Record]:
-    """Find one file of a repository in the cache, or download it. Arguments and errors: `fetch`."""
-    client = Client(repository, token)
-    revision = revision or MAIN
-    records = Records(client.folder, repository)
-    record = None if refresh else records.find(revision)
-    if record is None or not _all_there(client.snapshot(record.commit), record, [name]):
-        with client.lock():
-            record = _newest(client, records, revision, refresh)
-            if name not in record.listing:
-                raise InvalidModel(f"{repository} has no file {name} any more: see its page")
-            record = record.with_files({name: _bring(client, record, name, refresh)})
-            _keep(records, record)
-    folder = client.snapshot(record.commit)
-    record.check_sizes(folder, [name])
-    return folder / name, record
+    logger.info("%s at %s, %s", repository, record.commit, fetched.graph.file)
+    return fetched
 
 
 def fetch_files(
     repository: str,
     revision: str | None,
-    wanted: Callable[[Mapping[str, Listed]], list[str]],
+    wanted: Callable[[Mapping[str, Facts]], list[str]],
     token: Token = None,
+    *,
+    update: Literal["never", "if reachable", "always"] = "if reachable",
 ) -> tuple[Path, Record]:
-    """Download the files that `wanted` picks from the newest listing, all of one commit.
+    """Find or download the files that `wanted` picks from a listing, all of one commit.
 
-    Where the Hub cannot be asked, those of an earlier download are found. Errors: `fetch`.
+    Args:
+        repository, revision, token: as for `fetch`.
+        wanted: gets the files of the commit, returns the paths of those to bring.
+        update: whether to ask what the revision is now, if there was an earlier download; "if
+            reachable" takes that where the Hub cannot be asked, and "always" also compares the
+            hashes of files that are there.
+
+    Returns:
+        The folder, and the record of the commit.
+
+    Raises:
+        As `fetch`.
     """
-    client = Client(repository, token)
-    revision = revision or MAIN
-    records = Records(client.folder, repository)
-    with client.lock():
+    client, revision = Client(repository, token), revision or MAIN
+    record = before = records.recorded(repository, revision)
+    if record is None or update != "never":
         try:
-            record = _newest(client, records, revision, True)
+            record = client.commit(revision)
         except DownloadFailed:
-            before = records.find(revision)
-            if before is None:
+            if before is None or update == "always":
                 raise
             record = before
-        names = wanted(record.listing)
-        record = record.with_files({name: _bring(client, record, name, False) for name in names})
-        _keep(records, record)
-    return client.snapshot(record.commit), record
+    unknown = records.recorded(repository, record.commit) is None
+    compare = unknown or update == "always"
+    for name in wanted(record.files):
+        _bring(client, record, name, compare)
+    if record is not before:
+        records.keep(record, revision)
+    return records.snapshot(repository, record.commit), record
 
 
-def recorded(repository: str, revision: str | None = None) -> Record | None:
-    """The record of an earlier download, None if there is none. Nobody is asked."""
-    return Records(Client(repository).folder, repository).find(revision or MAIN)
-
-
-def folder_of(record: Record) -> Path:
-    """Where the files of a record lie in the cache."""
-    return Client(record.repository).snapshot(record.commit)
-
-
-def _recorded(client: Client, record: Record | None, file: str | None) -> Fetched | None:
-    """What an earlier download brought, if that is all it takes.
-
-    Raises:
-        ChecksumMismatch: a file has another size by now.
+def _assemble(
+    client: Client,
+    record: Record,
+    file: str | GraphChoice | None,
+    name: str | None,
+    *,
+    compare: bool = False,
+) -> ResolvedModel:
+    """Choose the graph and bring the files that it takes: the small ones first, so that what
+    cannot be run is refused before its graph is downloaded.
     """
-    if record is None:
-        return None
-    folder = client.snapshot(record.commit)
-    manifest = MANIFEST in record.listing
-    if manifest and not _all_there(folder, record, [MANIFEST]):
-        return None
-    choice, needed = plan(record, folder, file)
-    if not _all_there(folder, record, needed):
-        return None
-    # whoever recorded the graph has recorded its weights too
-    weights = [name for name in beside(choice.file, record.listing) if name in record.files]
-    needed = [*needed, *weights]
-    record.check_sizes(folder, needed)
-    return Fetched(folder, choice, record, tuple(needed))
+    repository, files = client.repository, record.files
+    folder = records.snapshot(repository, record.commit)
+    needed: dict[str, None] = {}  # in order, once each
 
-
-def _all_there(folder: Path, record: Record, names: list[str]) -> bool:
-    return all(name in record.files and (folder / name).is_file() for name in names)
-
-
-def _download(
-    client: Client, records: Records, revision: str, file: str | None, refresh: bool
-) -> Fetched:
-    record = _newest(client, records, revision, refresh)
-    folder = client.snapshot(record.commit)
-    got: dict[str, Facts] = {}
-
-    def bring(names: list[str]) -> None:
+    def bring(names: Iterable[str]) -> None:
         for name in names:
-            if name not in got:
-                got[name] = _bring(client, record, name, refresh)
+            if name not in needed:
+                _bring(client, record, name, compare)
+                needed[name] = None
 
-    if MANIFEST in record.listing:
-        bring([MANIFEST])
-    choice, needed = plan(record, folder, file)
-    bring([name for name in needed if name in CONFIG])
-    parse_manifest(folder, client.repository)  # what is refused is refused before its graph comes
-    bring(needed)
-    weights = weights_of(folder, choice.file, record.listing)
-    bring(weights)
-    if MANIFEST in got:
-        _check_against_manifest(folder, got)
-    record = record.with_files(got)
-    _keep(records, record)
-    logger.info("%s at %s, %s", client.repository, record.commit, choice.file)
-    return Fetched(folder, choice, record, (*needed, *weights))
+    if TOKENIZER not in files:
+        raise InvalidModel(
+            f"{repository} has no {TOKENIZER}, the file of a fast tokenizer: export the model, "
+            f"which makes one, with `flashrank-lite export {repository} OUT`, and load OUT"
+        )
+    if MANIFEST not in files:
+        choose_graph((), files, repository, file)
+    bring(name for name in (MANIFEST, CONFIG, TOKENIZER_CONFIG) if name in files)
+    manifest = read_manifest(folder, name or repository)
+    graph = choose_graph(manifest.variants, files, repository, file)
+    stated = manifest.files_of(graph.file)
+    missing = [name for name in stated if name not in files]
+    if missing:
+        raise InvalidModel(
+            f"{repository} lacks {', '.join(missing)}, which its {MANIFEST} names: tell its owner, "
+            "or pass the revision= of an earlier upload"
+        )
+    bring([TOKENIZER, *stated, graph.file])
+    bring(_weights(folder, graph.file, files))
+    for stated_name, facts in stated.items():
+        (check if compare else check_size)(folder / stated_name, facts, MANIFEST)
+    origin = (repository, record.commit)
+    languages = manifest.languages
+    return ResolvedModel(folder, "hub", manifest, graph, name, *origin, languages, tuple(needed))
 
 
-def _check_against_manifest(folder: Path, got: Mapping[str, Facts]) -> None:
-    """The owner's manifest has a word of its own on what the files are.
+def _bring(client: Client, record: Record, name: str, compare: bool) -> None:
+    """Download a file unless it is there; a copy that is damaged is downloaded once more.
+
+    Args:
+        compare: compare the hash of a file that is there, and not only its size.
 
     Raises:
-        ChecksumMismatch: a file is the one that lies on the Hub, but not the one that was meant.
+        ChecksumMismatch: it has another size than recorded, or its download was damaged twice.
     """
-    manifest = parse_manifest(folder)
-    parts = (manifest.files, *(variant.files for variant in manifest.variants))
-    for name, facts in (item for part in parts for item in part.items()):
-        found = got.get(name)
-        if found and facts.sha256 and found.sha256 != facts.sha256.lower():
-            raise ChecksumMismatch(
-                f"{folder / name} has sha256 {found.sha256}, but {MANIFEST} says {facts.sha256}: "
-                "the repository contradicts itself; tell its owner, or pass the revision= of an "
-                "earlier upload"
-            )
-
-
-def _newest(client: Client, records: Records, revision: str, refresh: bool) -> Record:
-    record = records.find(revision)
-    if record is not None and not refresh:
-        return record
-    commit, listing = client.listing(revision)
-    known = records.find(commit)
-    return Record(client.repository, revision, commit, listing, known.files if known else {})
-
-
-def _keep(records: Records, record: Record) -> None:
-    try:
-        records.keep(record)
-    except OSError as error:
-        raise not_writable(error) from error
-
-
-def _bring(client: Client, record: Record, name: str, check: bool) -> Facts:
-    """Download a file, or find it there; a copy that is not what the Hub lists is fetched anew."""
-    before = record.files.get(name)
-    path = client.download(name, record.commit)
-    if before is not None and not check and path.stat().st_size == before.size:
-        return before
-    listed = record.listing[name]
-    try:
-        return vouch(path, listed, client.repository)
-    except ChecksumMismatch:
-        logger.warning("%s is damaged: it is downloaded again", path)
-        return vouch(client.download(name, record.commit, again=True), listed, client.repository)
-
-
-def _left_by_others(client: Client, revision: str, file: str | None) -> Fetched | None:
-    """What another program put into the Hub's cache, for when the Hub cannot be asked."""
-    commit = revision
-    if not is_commit(revision):
+    facts = record.files[name]
+    path = records.snapshot(record.repository, record.commit) / name
+    if path.is_file() and not compare:
+        return check_size(path, facts, "the record of its download")
+    for _ in range(_ATTEMPTS):
+        path = client.download(name, record.commit)
         try:
-            commit = (client.folder / "refs" / revision).read_text(encoding="ascii").strip()
+            check(path, facts, "the Hub")
+            return None
+        except ChecksumMismatch as error:
+            logger.warning("%s; it is removed", error)
+            path.resolve().unlink()  # the snapshot's file may be a link
+            path.unlink(missing_ok=True)
+    raise ChecksumMismatch(
+        f"{path} came twice as another file than the Hub lists for {record.repository}: the "
+        "download was damaged, or a proxy changed it. Try `flashrank-lite models pull "
+        f"{record.repository}`, or another network"
+    )
+
+
+def _weights(folder: Path, graph: str, files: Iterable[str]) -> list[str]:
+    """The files beside a graph that hold its weights: those whose name stands in it."""
+    here = PurePosixPath(graph).parent
+    beside = [name for name in files if PurePosixPath(name).parent == here]
+    beside = [name for name in beside if not name.endswith(_NO_WEIGHTS)]
+    file = folder / graph
+    if not beside or file.stat().st_size == 0:
+        return []
+    with file.open("rb") as handle, mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) as view:
+        return [name for name in beside if view.find(PurePosixPath(name).name.encode()) >= 0]
+
+
+def _downloaded_by_others(
+    client: Client, revision: str, file: str | GraphChoice | None, name: str | None
+) -> ResolvedModel | None:
+    """What another program put into the cache, if it is all that the model takes."""
+    commit = revision
+    if not records.is_commit(revision):
+        ref = records.repository_folder(client.repository) / "refs" / revision
+        try:
+            commit = ref.read_text(encoding="ascii").strip()
         except (OSError, UnicodeDecodeError):
             return None
-    folder = client.snapshot(commit)
-    if not is_commit(commit) or not folder.is_dir():
+    folder = records.snapshot(client.repository, commit)
+    if not records.is_commit(commit) or not folder.is_dir():
         return None
     paths = [path for path in folder.rglob("*") if path.is_file()]
-    listing = {path.relative_to(folder).as_posix(): Listed() for path in paths}
+    files = {path.relative_to(folder).as_posix(): Facts() for path in paths}
     try:
-        choice, needed = plan(Record(client.repository, revision, commit, listing), folder, file)
-    except (InvalidModel, ModelNotFound):
-        return None  # not all of it is there, and why the rest cannot be had says more
-    logger.warning(
-        "%s is taken from the cache as another program left it, unverified", client.repository
-    )
-    return Fetched(folder, choice, Record(client.repository, revision, commit), tuple(needed))
+        return _assemble(client, Record(client.repository, commit, files), file, name)
+    except InvalidModel:
+        return None  # why the rest cannot be downloaded tells more

@@ -1,4 +1,4 @@
-"""What reranker.json says of a model: its format, and how it is read.
+"""What a model folder says of itself: by reranker.json, or by the Hugging Face files beside it.
 
 Format 1 of reranker.json:
 
@@ -11,18 +11,20 @@ Format 1 of reranker.json:
                  file: its path inside the folder; the rest is optional
                  precision: "fp32", "int8", ...
                  size, sha256: bytes, and hexadecimal
-                 data: {its path: {"size", "sha256"}} of the files beside it that hold its weights,
-                 where one file cannot
+                 data: {path: {"size", "sha256"}} of the files beside it that hold its weights
                  batch_invariant: whether a row's scores are independent of the rows beside it
                  requires: instruction sets, of which the processor must have one
-                 fidelity: {figure: number}, what the exporter measured
+                 fidelity: {figure: number}, measured by the exporter, for people
     files        {"tokenizer.json": {"size", "sha256"}, ...}
     languages    (optional) ["en"]
     license      (optional) "apache-2.0"
-    inputs       (optional) ["input_ids", ...]: names of the graphs' inputs, for people; what is run
-                 is asked of the graph itself
+    inputs       (optional) ["input_ids", ...]: names of the graphs' inputs, for people; the runtime
+                 asks the graph itself
     template     (optional) the prompt: {"segments": [texts], "instruction": text}
-    padding_side (optional) "left" or "right", which is the default
+    padding_side (optional) "left" or "right"; right by default
+    token_types  (optional) whether token_type_ids tell the passage from the query; true by default
+
+Reading it needs neither numpy nor a tokenizer.
 """
 
 import json
@@ -33,13 +35,15 @@ from typing import Any, Literal, TypeVar
 
 from flashrank_lite.encoding.template import Template
 from flashrank_lite.errors import InvalidModel
+from flashrank_lite.files import is_inside
 from flashrank_lite.models import config as hf
 from flashrank_lite.models.checksums import Facts
-from flashrank_lite.models.paths import is_inside
 
 FORMAT = 1
 MANIFEST = "reranker.json"
 TOKENIZER = "tokenizer.json"
+CONFIG = "config.json"
+TOKENIZER_CONFIG = "tokenizer_config.json"
 DEFAULT_LENGTH = 512  # where no file states one: what nearly every encoder was trained with
 
 Json = dict[str, Any]
@@ -48,43 +52,45 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Variant:
-    """One graph of a model.
+    """One graph of a model, as reranker.json lists it.
 
-    `data` are the files beside it that hold its weights, none where it holds them itself;
-    `batch_invariant` None means that nobody said; `requires` lists what the processor must have one
-    of (`flashrank_lite.runtime.threads.instruction_sets`), nothing for every processor.
+    Attributes:
+        file: path of the graph inside the folder.
+        precision: "fp32", "int8", ...
+        files: the graph and the files beside it that hold its weights.
+        batch_invariant: whether a row's scores are independent of the rows beside it; None if it
+            is not stated.
+        requires: instruction sets (`flashrank_lite.runtime.cpu_features`), of which the processor
+            must have one; none for every processor.
     """
 
     file: str
     precision: str = "unknown"
-    facts: Facts = field(default_factory=Facts)
-    data: Mapping[str, Facts] = field(default_factory=dict)
+    files: Mapping[str, Facts] = field(default_factory=dict)
     batch_invariant: bool | None = None
     requires: tuple[str, ...] = ()
-    fidelity: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def files(self) -> dict[str, Facts]:
-        """All files that it takes to run it."""
-        return {self.file: self.facts, **self.data}
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """What the rest of the library needs to know of a model.
+    """A model's description.
 
     Attributes:
+        name: what it is called.
         head: "logit", "two_class", or None to let the graph's shape decide.
         relevant: of two classes, the index of the relevant one.
+        activation: what makes scores of logits by default.
         max_length: default length of a pair, in tokens, special tokens included.
-        length_limit: the longest that the model can take; None where nothing bounds it.
+        length_limit: tokens of a pair that the model can take; None where nothing bounds it.
         padding: id of the padding token, or its text.
-        variants: the graphs, preferred first.
-        files: the other files that the manifest vouches for.
-        chosen: which of the variants to run here.
-        variant_reason: why that one.
-        template: the prompt of a model that is asked in words.
+        variants: the graphs, preferred first; none without reranker.json.
+        files: the other files that reranker.json states checksums of.
+        languages: codes, or "multilingual"; none if it is not stated.
+        license: an SPDX identifier in lower case.
+        template: the prompt of a decoder.
         padding_side: where rows of a batch are padded.
+        token_types: whether token_type_ids are 1 for the passage; False for a model that was
+            trained on zeros.
     """
 
     name: str
@@ -94,33 +100,44 @@ class Manifest:
     max_length: int
     length_limit: int | None
     padding: int | str
-    variants: tuple[Variant, ...]
+    variants: tuple[Variant, ...] = ()
     files: Mapping[str, Facts] = field(default_factory=dict)
     languages: tuple[str, ...] = ()
     license: str | None = None
-    chosen: int = 0
-    variant_reason: str = ""
     template: Template | None = None
     padding_side: Literal["left", "right"] = "right"
+    token_types: bool = True
 
-    @property
-    def variant(self) -> Variant:
-        """The graph to run."""
-        return self.variants[self.chosen]
+    def files_of(self, graph: str) -> dict[str, Facts]:
+        """The files whose checksums reranker.json states and that this graph takes."""
+        own = [variant.files for variant in self.variants if variant.file == graph]
+        return {**self.files, **(own[0] if own else {})}
 
 
-def parse(data: Json, file: Path, config: Json, tokenizer_config: Json) -> Manifest:
-    """What reranker.json says; Hugging Face files add the limit of the length, and the padding.
+def read_manifest(folder: Path, name: str | None = None) -> Manifest:
+    """Read reranker.json, or derive as much from Hugging Face's config files.
+
+    The graphs, and the files whose checksums it states, need not be there.
 
     Args:
-        data: the content of reranker.json.
-        file: its path, for errors.
-        config, tokenizer_config: the files of this name, empty where there is none.
+        folder: the model folder.
+        name: of the model, where no reranker.json states it; None for the folder's.
 
     Raises:
-        InvalidModel: a key is missing, or a value is none that the format knows.
+        InvalidModel: a file is malformed, there is neither reranker.json nor config.json, or only
+            the latter and the model needs a prompt. The message says which, and what to do.
     """
-    return _Reader(file).manifest(data, config, tokenizer_config)
+    config = read_json(folder / CONFIG)
+    tokenizer_config = read_json(folder / TOKENIZER_CONFIG) or {}
+    stated = read_json(folder / MANIFEST)
+    if stated is not None:
+        return _Reader(folder / MANIFEST).manifest(stated, config or {}, tokenizer_config)
+    if config is not None:
+        return _derive(name or folder.name, config, tokenizer_config)
+    raise InvalidModel(
+        f"{folder} has neither {MANIFEST} nor {CONFIG}, so nothing says what kind of model it "
+        "holds: put one of them there"
+    )
 
 
 def read_json(file: Path) -> Json | None:
@@ -140,8 +157,29 @@ def read_json(file: Path) -> Json | None:
     return data
 
 
+def _derive(name: str, config: Json, tokenizer_config: Json) -> Manifest:
+    if hf.needs_prompt(config):
+        raise InvalidModel(
+            f"{name} is a decoder ({config['model_type']}), and no {MANIFEST} states the prompt "
+            "that it was trained on, without which its scores mean nothing: export its checkpoint "
+            "with `flashrank-lite export MODEL OUT`, and load the folder OUT"
+        )
+    limit = hf.position_limit(config)
+    lengths = [length for length in (limit, hf.stated_length(tokenizer_config)) if length]
+    return Manifest(
+        name=name,
+        head=None,
+        relevant=hf.relevant_class(config),
+        activation=hf.activation(config),
+        max_length=min(lengths, default=DEFAULT_LENGTH),
+        length_limit=limit,
+        padding=hf.padding(config, tokenizer_config),
+        token_types=hf.token_types(tokenizer_config),
+    )
+
+
 class _Reader:
-    """Reads reranker.json; every complaint names the file and the key."""
+    """Reads reranker.json; every error names the file and the key."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
@@ -151,6 +189,7 @@ class _Reader:
         if version != FORMAT:
             advice = "upgrade flashrank-lite" if version > FORMAT else "export the model again"
             raise self._wrong(f"is of format {version}, and this release reads {FORMAT}: {advice}")
+        data = {"padding_side": "right", **data}
         max_length = self._take(data, "max_length", int)
         return Manifest(
             name=self._take(data, "name", str),
@@ -165,9 +204,8 @@ class _Reader:
             languages=tuple(str(language) for language in data.get("languages") or ()),
             license=data.get("license"),
             template=self._template(data),
-            padding_side=self._one_of(
-                {"padding_side": "right", **data}, "padding_side", "left", "right"
-            ),
+            padding_side=self._one_of(data, "padding_side", "left", "right"),
+            token_types=self._optional_bool(data, "token_types") is not False,
         )
 
     def _template(self, data: Json) -> Template | None:
@@ -179,30 +217,21 @@ class _Reader:
     def _variants(self, entries: list[Any]) -> tuple[Variant, ...]:
         if not entries:
             raise self._wrong("lists no variants: export the model again")
-        return tuple(
-            Variant(
-                file=self._name(self._take(entry, "file", str)),
-                precision=str(entry.get("precision", "unknown")),
-                facts=self._facts(entry),
-                data=self._files(self._take({"data": {}, **entry}, "data", dict)),
-                batch_invariant=self._optional_bool(entry, "batch_invariant"),
-                requires=self._requires(entry),
-                fidelity=entry.get("fidelity") or {},
-            )
-            for entry in entries
+        return tuple(map(self._variant, entries))
+
+    def _variant(self, entry: Any) -> Variant:
+        file = self._name(self._take(entry, "file", str))
+        data = self._files(self._take({"data": {}, **entry}, "data", dict))
+        requires = entry.get("requires") or []
+        if not isinstance(requires, list) or not all(isinstance(flag, str) for flag in requires):
+            raise self._wrong(f"has {requires!r} for 'requires': it must be a list of names")
+        return Variant(
+            file=file,
+            precision=str(entry.get("precision", "unknown")),
+            files={file: self._facts(entry), **data},
+            batch_invariant=self._optional_bool(entry, "batch_invariant"),
+            requires=tuple(requires),
         )
-
-    def _requires(self, entry: Json) -> tuple[str, ...]:
-        flags = entry.get("requires") or []
-        if not isinstance(flags, list) or not all(isinstance(flag, str) for flag in flags):
-            raise self._wrong(f"has {flags!r} for 'requires': it must be a list of names")
-        return tuple(flags)
-
-    def _optional_bool(self, entry: Json, key: str) -> bool | None:
-        value = entry.get(key)
-        if value is not None and not isinstance(value, bool):
-            raise self._wrong(f"has {value!r} for {key!r}: it must be true or false")
-        return value
 
     def _files(self, entries: Json) -> dict[str, Facts]:
         return {self._name(name): self._facts(facts) for name, facts in entries.items()}
@@ -222,6 +251,12 @@ class _Reader:
         if isinstance(relevant, bool) or relevant not in (0, 1):
             raise self._wrong(f"has {relevant!r} for 'relevant' in 'head': it must be 0 or 1")
         return int(relevant)
+
+    def _optional_bool(self, entry: Json, key: str) -> bool | None:
+        value = entry.get(key)
+        if value is not None and not isinstance(value, bool):
+            raise self._wrong(f"has {value!r} for {key!r}: it must be true or false")
+        return value
 
     def _take(self, data: Any, key: str, kind: type[T]) -> T:
         if not isinstance(data, dict) or key not in data:

@@ -1,61 +1,46 @@
-"""Are a model's files still what they were when they were made, and when they were downloaded?"""
+"""Are a model's files still what they were when they were exported, and when they were downloaded?
+
+Without asking the Hub: huggingface_hub's `verify_repo_checksums` does ask it, and takes the files
+that were not downloaded for missing ones.
+"""
 
 from pathlib import Path
 
 from flashrank_lite.models.checksums import check
-from flashrank_lite.models.folder import parse_manifest
-from flashrank_lite.models.manifest import MANIFEST
-from flashrank_lite.models.record import IN_FOLDER, Record, read_record
+from flashrank_lite.models.manifest import MANIFEST, read_manifest
+from flashrank_lite.models.records import IN_FOLDER, downloaded, read_record
 
 
 def verify(
     folder: str | Path, repository: str | None = None, revision: str | None = None
 ) -> list[str]:
-    """Compare the sha256 of all files that a manifest or the record of a download vouches for.
+    """Compare the hashes of all files that a manifest or the record of a download states.
 
-    Graphs that a manifest lists and that are not there are left out. Which of them would be run,
-    and whether this processor can, makes no difference.
+    Graphs that a manifest lists and that are not there are left out, whichever of them would be
+    run, and whether or not this processor can.
 
     Args:
         folder: the model folder.
         repository, revision: where it came from, if it lies in the Hub's cache.
 
     Returns:
-        The names of the files that were compared, sorted: none if nothing vouches for them.
+        The names of the files that were compared, sorted: none if no hash is known.
 
     Raises:
         ChecksumMismatch: a file was changed or damaged.
-        InvalidModel: a file is gone, or the folder holds no model.
+        InvalidModel: a file is missing, or the folder holds no model.
     """
     folder = Path(folder)
-    compared = set(_compare_with_manifest(folder))
-    record = find_record(folder, repository, revision)
-    if record is not None:
-        compared |= set(record.verify(folder))
+    manifest = read_manifest(folder)
+    graphs = [v for v in manifest.variants if (folder / v.file).is_file()] or manifest.variants
+    stated = dict(manifest.files)
+    for graph in graphs:
+        stated |= graph.files
+    compared = {name for name, facts in stated.items() if check(folder / name, facts, MANIFEST)}
+    record = read_record(folder / IN_FOLDER)
+    if record is None and repository is not None:
+        _, record = downloaded(repository, revision) or (None, None)
+    for name, facts in record.files.items() if record is not None else ():
+        if check(folder / name, facts, "the record of its download"):
+            compared.add(name)
     return sorted(compared)
-
-
-def find_record(folder: Path, repository: str | None, revision: str | None) -> Record | None:
-    """The record of the download that a folder came from, None if there is none."""
-    inside = read_record(folder / IN_FOLDER)
-    if inside is not None or repository is None:
-        return inside
-    from flashrank_lite.models import hub
-
-    return hub.recorded(repository, revision)
-
-
-def _compare_with_manifest(folder: Path) -> list[str]:
-    manifest = parse_manifest(folder)
-    there = [variant for variant in manifest.variants if (folder / variant.file).is_file()]
-    listed = {
-        name: facts
-        for variant in there or manifest.variants
-        for name, facts in variant.files.items()
-    }
-    compared = []
-    for name, facts in {**listed, **manifest.files}.items():
-        check(folder / name, facts, MANIFEST)
-        if facts.sha256 is not None:
-            compared.append(name)
-    return compared

@@ -1,4 +1,4 @@
-"""The interpreter ends while daemon threads still run batches: wait for these, begin no others.
+"""The interpreter ends while daemon threads are in onnxruntime: wait for them, let no other enter.
 
 A thread that comes back from onnxruntime when the interpreter is gone aborts the process (exit
 status 134). Threads that are no daemons are joined before this matters.
@@ -21,7 +21,7 @@ _runs = 0
 
 @contextmanager
 def running() -> Iterator[None]:
-    """A batch is running; at the end of the interpreter it is waited for.
+    """onnxruntime is at work; at the end of the interpreter it is waited for.
 
     Raises:
         CallCancelled: the interpreter is ending. A daemon thread waits for the end instead, as

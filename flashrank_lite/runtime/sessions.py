@@ -22,6 +22,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from flashrank_lite.errors import (
+    CallCancelled,
     FlashRankLiteError,
     InvalidModel,
     ProviderUnavailable,
@@ -221,12 +222,15 @@ class Sessions:
 
     def _start(self, threads: int) -> Any:
         try:
-            session = onnxruntime.InferenceSession(
-                str(self.file),
-                _session_options(threads, on_cpu=self._wanted == [CPU]),
-                providers=list(self._wanted),
-                enable_fallback=0,  # falling back would print, and hide what went wrong
-            )
+            with at_exit.running():
+                session = onnxruntime.InferenceSession(
+                    str(self.file),
+                    _session_options(threads, on_cpu=self._wanted == [CPU]),
+                    providers=list(self._wanted),
+                    enable_fallback=0,  # falling back would print, and hide what went wrong
+                )
+        except CallCancelled:
+            raise
         except Exception as error:
             raise InvalidModel(_explain(self.file, error)) from error
         started = session.get_providers()

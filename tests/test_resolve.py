@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from flashrank_lite import InvalidInput, ModelNotFound
-from flashrank_lite.models import sources
+from flashrank_lite.models.resolve import find, resolve
 
 
 @pytest.fixture
@@ -15,13 +15,14 @@ def no_hub(monkeypatch: pytest.MonkeyPatch) -> None:
     def asked(*_: object, **__: object) -> None:
         pytest.fail("the Hub was asked")
 
-    monkeypatch.setattr("flashrank_lite.models.client.Client.listing", asked)
+    monkeypatch.setattr("flashrank_lite.models.client.Client.commit", asked)
     monkeypatch.setattr("flashrank_lite.models.client.Client.download", asked)
 
 
 def test_no_model_is_the_bundled_one() -> None:
-    assert (sources.locate().folder / "reranker.json").is_file()
-    assert sources.locate("nano").source == sources.locate().source == "bundled"
+    assert (resolve().folder / "reranker.json").is_file()
+    assert resolve("nano") == resolve()
+    assert resolve().source == "bundled"
 
 
 def test_a_folder_is_found_by_str_path_and_home(
@@ -32,7 +33,7 @@ def test_a_folder_is_found_by_str_path_and_home(
     monkeypatch.setenv("USERPROFILE", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     for name in ("model", tmp_path / "model", str(tmp_path / "model"), "~/model"):
-        found = sources.locate(name)
+        found = find(name)
         assert (found.folder, found.source) == (tmp_path / "model", "folder")
 
 
@@ -41,7 +42,7 @@ def test_what_is_not_found_is_said_with_the_place_that_was_tried(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ModelNotFound, match="no-such-model") as raised:
-        sources.locate("no-such-model")
+        resolve("no-such-model")
     assert str(tmp_path / "no-such-model") in str(raised.value)
 
 
@@ -57,7 +58,7 @@ def test_what_is_not_found_is_said_with_the_place_that_was_tried(
 )
 def test_the_nearest_names_are_suggested(wrong: str, near: str) -> None:
     with pytest.raises(ModelNotFound, match="Did you mean") as raised:
-        sources.locate(wrong)
+        resolve(wrong)
     assert near in str(raised.value)
 
 
@@ -68,7 +69,7 @@ def test_what_cannot_even_be_looked_for_is_not_found(
     monkeypatch.chdir(tmp_path)
     for model in (wrong, Path(wrong)):
         with pytest.raises(ModelNotFound, match="no model"):
-            sources.locate(model)
+            resolve(model)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows keeps the folder that a process is in")
@@ -79,7 +80,7 @@ def test_a_name_is_looked_up_in_a_folder_that_is_gone(
     monkeypatch.chdir(tmp_path / "gone")
     (tmp_path / "gone").rmdir()
     with pytest.raises(ModelNotFound, match=r"no model 'nanno'.*Did you mean nano"):
-        sources.locate("nanno")
+        resolve("nanno")
 
 
 PATHS = [
@@ -113,13 +114,13 @@ def test_what_looks_like_a_path_is_never_asked_of_the_hub(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ModelNotFound):
-        sources.locate(wrong)
+        resolve(wrong)
 
 
 @pytest.mark.parametrize("wrong", NAMES)
 def test_what_is_no_repository_name_is_never_asked_of_the_hub(wrong: str, no_hub: None) -> None:
     with pytest.raises(ModelNotFound, match="org/name"):
-        sources.locate(wrong)
+        resolve(wrong)
 
 
 @pytest.mark.parametrize(
@@ -137,13 +138,13 @@ def test_dots_or_an_absolute_path_for_a_repository_are_refused_with_what_to_pass
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     with pytest.raises(ModelNotFound, match=says):
-        sources.locate(wrong)
+        resolve(wrong)
 
 
 @pytest.mark.parametrize("revision", ["../../refs", "/etc", "a//b", "", "a b", "main/"])
 def test_what_is_no_revision_is_never_asked_of_the_hub(revision: str, no_hub: None) -> None:
     with pytest.raises(InvalidInput, match="a branch, a tag or a commit"):
-        sources.locate("org/name", revision=revision)
+        resolve("org/name", revision=revision)
 
 
 @pytest.mark.parametrize("name", ["bge-reranker-base", "org/name"])
@@ -152,13 +153,13 @@ def test_a_folder_that_exists_wins_over_a_name(
 ) -> None:
     (tmp_path / name).mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
-    assert sources.locate(name).folder == tmp_path / name
+    assert find(name).folder == tmp_path / name
 
 
 def test_a_revision_of_what_is_not_on_the_hub_is_refused(tmp_path: Path) -> None:
     for model in (None, tmp_path):
         with pytest.raises(InvalidInput, match=r"revision='v1' .*leave it out"):
-            sources.locate(model, revision="v1")
+            resolve(model, revision="v1")
 
 
 BUNDLED = """
@@ -173,23 +174,17 @@ def test_the_bundled_model_imports_nothing_of_the_catalog_and_the_hub(
     run_python: Callable[..., str],
 ) -> None:
     loaded = set(run_python(BUNDLED).split())
-    assert "flashrank_lite.models.sources" in loaded
+    assert "flashrank_lite.models.resolve" in loaded
     assert not {f"flashrank_lite.models.{part}" for part in ("catalog", "client", "hub")} & loaded
 
 
 def test_a_file_is_refused_with_the_folder_as_advice(tmp_path: Path) -> None:
     (tmp_path / "model.onnx").touch()
     with pytest.raises(ModelNotFound, match="pass the folder it lies in"):
-        sources.locate(tmp_path / "model.onnx")
+        resolve(tmp_path / "model.onnx")
 
 
 @pytest.mark.parametrize("wrong", [5, "", b"model", ["model"]])
 def test_what_is_no_path_is_refused(wrong: object) -> None:
     with pytest.raises(InvalidInput, match="a name, or the path of a folder"):
-        sources.locate(wrong)  # type: ignore[arg-type]
-
-
-def test_a_broken_installation_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(sources, "bundled_folder", lambda: tmp_path / "gone")
-    with pytest.raises(ModelNotFound, match="install the package again"):
-        sources.locate()
+        resolve(wrong)  # type: ignore[arg-type]

@@ -1,6 +1,7 @@
 """Which of several graphs a processor gets, and what it is told about it."""
 
 import json
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +9,8 @@ import pytest
 from toy_models import model_files, with_manifest
 
 from flashrank_lite import InvalidModel, Ranker
-from flashrank_lite.models.folder import read_manifest
-from flashrank_lite.models.variants import choose
+from flashrank_lite.models.folder import open_folder
+from flashrank_lite.models.graphs import GraphChoice, choose_graph
 
 ALL = [f"onnx/model_{name}.onnx" for name in ("O1", "O2", "O3", "O4")]
 ALL += [f"onnx/model_qint8_{name}.onnx" for name in ("arm64", "avx512", "avx512_vnni")]
@@ -17,6 +18,10 @@ ALL += ["onnx/model.onnx", "onnx/model_quint8_avx2.onnx"]
 XENOVA = [
     f"onnx/model{name}.onnx" for name in ("", "_fp16", "_int8", "_q4", "_quantized", "_uint8")
 ]
+
+
+def choose(files: list[str], has: set[str]) -> GraphChoice:
+    return choose_graph((), files, "here", processor=lambda: frozenset(has))
 
 
 def write(folder: Path, files: dict[str, bytes]) -> Path:
@@ -47,21 +52,21 @@ def write(folder: Path, files: dict[str, bytes]) -> Path:
 def test_the_best_graph_that_the_processor_runs_correctly_is_chosen(
     files: list[str], has: set[str], chosen: str
 ) -> None:
-    assert choose(files, "here", lambda: frozenset(has)).file == chosen
+    assert choose(files, has).file == chosen
 
 
 def test_the_reason_says_what_the_processor_has_or_lacks() -> None:
-    with_vnni = choose(ALL, "here", lambda: frozenset({"avx2", "avx512_vnni"}))
+    with_vnni = choose(ALL, {"avx2", "avx512_vnni"})
     assert with_vnni.reason == (
         "int8, the best of 9 graphs that this processor runs correctly: it has avx512_vnni"
     )
-    without = choose(ALL, "here", lambda: frozenset({"avx2"})).reason
+    without = choose(ALL, {"avx2"}).reason
     assert "model_qint8_avx512_vnni.onnx needs avx512_vnni or avx_vnni" in without
 
 
 def test_graphs_for_other_processors_alone_are_run_and_it_is_said() -> None:
     files = ["onnx/model_qint8_arm64.onnx", "onnx/model_qint8_avx512.onnx"]
-    found = choose(files, "here", lambda: frozenset({"avx2"}))
+    found = choose(files, {"avx2"})
     assert found.file == "onnx/model_qint8_avx512.onnx"
     assert "lacks: it runs slower, but exactly" in found.reason
 
@@ -70,8 +75,9 @@ def test_the_processor_is_not_asked_where_there_is_no_choice() -> None:
     def asked() -> frozenset[str]:
         raise AssertionError("asked")
 
-    assert choose(["model.onnx"], "here", asked).reason == "the only graph there is"
-    assert choose(XENOVA, "here", asked).file == "onnx/model.onnx"
+    only = choose_graph((), ["model.onnx"], "here", processor=asked)
+    assert only.reason == "the only graph there is"
+    assert choose_graph((), XENOVA, "here", processor=asked).file == "onnx/model.onnx"
 
 
 VNNI = {"file": "model_int8.onnx", "precision": "int8", "requires": ["avx512_vnni", "avx_vnni"]}
@@ -93,9 +99,9 @@ def test_a_variant_of_a_manifest_is_for_processors_that_have_what_it_requires(
 ) -> None:
     names = ("model_int8.onnx", "model_arm.onnx", "model.onnx")
     files = with_manifest(model_files(*names), variants=variants)
-    manifest = read_manifest(write(tmp_path / "m", files), processor=lambda: frozenset(has))
-    assert manifest.variant.file == chosen
-    assert "this processor" in manifest.variant_reason
+    graph = open_folder(write(tmp_path / "m", files), processor=lambda: frozenset(has)).graph
+    assert graph.file == chosen
+    assert "this processor" in graph.reason
 
 
 def test_a_manifest_without_a_variant_for_this_processor_says_what_is_missing(
@@ -106,25 +112,40 @@ def test_a_manifest_without_a_variant_for_this_processor_says_what_is_missing(
     with pytest.raises(
         InvalidModel, match=r"no graph for this processor.*needs avx512_vnni or avx"
     ):
-        read_manifest(folder, processor=lambda: frozenset({"avx2"}))
-    asked = read_manifest(folder, "model_arm.onnx", processor=lambda: frozenset({"avx2"}))
-    assert (asked.variant.precision, asked.variant_reason) == ("int8", "asked for")
+        open_folder(folder, processor=lambda: frozenset({"avx2"}))
+    asked = open_folder(folder, "model_arm.onnx", processor=lambda: frozenset({"avx2"})).graph
+    assert (asked.precision, asked.reason) == ("int8", "asked for")
 
 
 def test_a_preferred_variant_that_is_not_in_the_folder_is_passed_over_and_named(
     tmp_path: Path,
 ) -> None:
     files = with_manifest(model_files("model.onnx"), variants=[{"file": "gone.onnx"}, PLAIN])
-    manifest = read_manifest(write(tmp_path / "m", files))
-    assert manifest.variant.file == "model.onnx"
-    assert "gone.onnx, preferred to it, is not there" in manifest.variant_reason
+    graph = open_folder(write(tmp_path / "m", files)).graph
+    assert graph.file == "model.onnx"
+    assert "gone.onnx, preferred to it, is not there" in graph.reason
 
 
 @pytest.mark.parametrize("wrong", ["avx2", [1], {"avx2": True}])
 def test_requirements_that_are_no_list_of_names_are_refused(tmp_path: Path, wrong: Any) -> None:
     files = with_manifest(model_files("model.onnx"), variants=[{**PLAIN, "requires": wrong}])
     with pytest.raises(InvalidModel, match="'requires': it must be a list of names"):
-        read_manifest(write(tmp_path / "m", files))
+        open_folder(write(tmp_path / "m", files))
+
+
+def test_a_choice_that_was_made_is_kept_with_its_reason(tmp_path: Path) -> None:
+    files = with_manifest(model_files("model_int8.onnx", "model.onnx"), variants=[VNNI, PLAIN])
+    folder = write(tmp_path / "m", files)
+    made = open_folder(folder, processor=lambda: frozenset({"avx_vnni"})).graph
+    assert (made.file, made.precision) == ("model_int8.onnx", "int8")
+    sent = pickle.loads(pickle.dumps(made))
+    kept = open_folder(folder, sent, processor=lambda: frozenset({"avx2"})).graph
+    assert kept == made
+    with Ranker(folder, file=sent) as ranker:
+        assert ranker.info()["variant_reason"] == made.reason
+    (folder / "model_int8.onnx").unlink()
+    with pytest.raises(InvalidModel, match=r"no file 'model_int8\.onnx': pass as file= model\."):
+        open_folder(folder, sent)
 
 
 def test_a_graph_of_a_folder_can_be_asked_for(tmp_path: Path) -> None:
