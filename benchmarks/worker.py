@@ -149,6 +149,7 @@ KINDS = {
     for kind in (flashrank_lite, flashrank, fastembed, torch, onnx, qint8, openvino)
 }
 _now = SimpleNamespace()  # the engine that was loaded, the texts that were given
+_profiled: list[Any] = []  # the sessions that write a profile
 
 
 def load(kind: str, model: str, cores: int, profile: str = "") -> dict[str, float]:
@@ -206,7 +207,7 @@ def profile() -> dict[str, object]:
 
     Operators of batches that ran side by side are all in it; `at_once` says how many did.
     """
-    file = _now.ranker._model._graph._sessions.first.end_profiling()
+    file = _profiled[0].end_profiling()
     with open(file, encoding="utf-8") as handle:
         events = json.load(handle)
     spent: Counter[str] = Counter()
@@ -222,6 +223,11 @@ def _profile_into(folder: str) -> None:
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     import onnxruntime
 
+    class Kept(onnxruntime.InferenceSession):  # type: ignore[misc]
+        def __init__(self, *arguments: Any, **more: Any) -> None:
+            super().__init__(*arguments, **more)
+            _profiled.append(self)
+
     class Profiled(onnxruntime.SessionOptions):  # type: ignore[misc]
         def __init__(self) -> None:
             super().__init__()
@@ -229,6 +235,7 @@ def _profile_into(folder: str) -> None:
             self.profile_file_prefix = os.path.join(folder, "profile")
 
     onnxruntime.SessionOptions = Profiled
+    onnxruntime.InferenceSession = Kept
 
 
 def _together(callers: int, function: Callable[[], list[float]]) -> list[list[float]]:

@@ -93,7 +93,7 @@ def test_info_knows_the_catalog_a_download_and_a_folder_and_asks_nobody(
     downloaded = answer("info", "org/name")
     assert downloaded["on_disk"] is True
     assert set(downloaded["files"]) == {"onnx/model.onnx", "tokenizer.json", "config.json"}
-    assert answer("info", tmp_path / "m")["variant"] == "onnx/model.onnx"
+    assert answer("info", tmp_path / "m")["graph"] == "onnx/model.onnx"
     assert answer("info", "nano")["license"] == "apache-2.0"
     assert hub.log == []
 
@@ -252,7 +252,7 @@ def test_rank_and_info_take_a_name_and_a_file(
     assert len(capsys.readouterr().out.splitlines()) == len(PASSAGES)
     assert main(["info", *choice]) == 0
     info = json.loads(capsys.readouterr().out)
-    assert info["variant"] == "onnx/model_O3.onnx"
+    assert info["graph"] == "onnx/model_O3.onnx"
     assert "onnx/model_O3.onnx" in info["verified_files"]
 
 
@@ -264,7 +264,7 @@ def test_info_takes_one_of_several_graphs_with_odd_names(
     toy_folder(toy_graph(), graph_name="a.onnx")
     folder = toy_folder(toy_graph(), graph_name="b.onnx")
     assert main(["info", "--model", str(folder), "--file", "b.onnx"]) == 0
-    assert json.loads(capsys.readouterr().out)["variant"] == "b.onnx"
+    assert json.loads(capsys.readouterr().out)["graph"] == "b.onnx"
 
 
 # FlashRank's zip files
@@ -287,7 +287,7 @@ def test_a_model_of_flashrank_is_unpacked_once_and_ranks(
         assert len(ranker.rank(QUERY, PASSAGES)) == len(PASSAGES)
         info = ranker.info()
     assert (info["model"], info["repository"]) == (NAME, FLASHRANK)
-    assert info["variant"] == "flashrank-MultiBERT-L12_Q.onnx"
+    assert info["graph"] == "flashrank-MultiBERT-L12_Q.onnx"
     assert hub.bodies(FLASHRANK) == [f"{NAME}.zip"]
     hub.log.clear()
     with Ranker(NAME) as again:
@@ -297,7 +297,7 @@ def test_a_model_of_flashrank_is_unpacked_once_and_ranks(
     assert [r["name"] for r in answer("list") if r["on_disk"]] == ["nano", NAME]
     answer("pull", NAME, "--to", tmp_path / "m")
     with Ranker(tmp_path / "m") as plain:
-        assert plain.info()["variant"] == info["variant"]
+        assert plain.info()["graph"] == info["graph"]
 
 
 def test_a_zip_file_that_reaches_outside_of_itself_is_refused(hub: LoopbackHub) -> None:

@@ -34,8 +34,8 @@ def test_a_repository_is_downloaded_and_ranks_and_only_what_is_needed_comes(
     commit = next(iter(hub.add("org/name", files).commits))
     info = rank("org/name")
     assert (info["source"], info["repository"], info["revision"]) == ("hub", "org/name", commit)
-    assert (info["model"], info["variant"]) == ("org/name", "onnx/model.onnx")
-    assert "best of 2 graphs" in info["variant_reason"]
+    assert (info["model"], info["graph"]) == ("org/name", "onnx/model.onnx")
+    assert "best of 2 graphs" in info["graph_reason"]
     assert json.loads(json.dumps(info)) == info
     assert set(hub.bodies("org/name")) == NEEDED
     assert {p.name for p in Path(info["path"]).rglob("*") if p.is_file()} == {
@@ -76,7 +76,7 @@ def test_a_revision_is_a_tag_or_a_commit(hub: LoopbackHub) -> None:
 def test_a_file_that_is_asked_for_is_taken(hub: LoopbackHub) -> None:
     hub.add("org/name", model_files("onnx/model.onnx", "onnx/model_O3.onnx"))
     info = rank("org/name", file="onnx/model_O3.onnx")
-    assert (info["variant"], info["variant_reason"]) == ("onnx/model_O3.onnx", "asked for")
+    assert (info["graph"], info["graph_reason"]) == ("onnx/model_O3.onnx", "asked for")
     assert "onnx/model.onnx" not in hub.bodies("org/name")
     with pytest.raises(InvalidModel, match=r"no file 'no\.onnx': pass as file= onnx/model\.onnx"):
         Ranker("org/name", file="no.onnx")
@@ -86,7 +86,7 @@ def test_the_graph_is_the_one_that_suits_this_processor(hub: LoopbackHub) -> Non
     names = ["avx512_vnni", "arm64"]
     graphs = ["onnx/model.onnx", *(f"onnx/model_qint8_{name}.onnx" for name in names)]
     hub.add("org/name", model_files(*graphs))
-    assert rank("org/name")["variant"] == choose_graph((), graphs, "").file
+    assert rank("org/name")["graph"] == choose_graph((), graphs, "").file
 
 
 def test_a_name_of_the_catalog_is_its_repository(hub: LoopbackHub) -> None:
@@ -101,7 +101,7 @@ def test_a_name_of_the_catalog_is_its_repository(hub: LoopbackHub) -> None:
 def test_a_manifest_in_the_repository_says_what_is_needed(hub: LoopbackHub) -> None:
     files = with_manifest(model_files("model_int8.onnx", "model.onnx"), "model_int8.onnx")
     hub.add("org/name", files | {"model.bin": pad_to_lfs("x")})
-    assert rank("org/name")["variant"] == "model_int8.onnx"
+    assert rank("org/name")["graph"] == "model_int8.onnx"
     assert set(hub.bodies("org/name")) == {
         "reranker.json",
         "tokenizer.json",
@@ -116,7 +116,7 @@ def test_weights_in_a_file_beside_the_graph_come_with_it(hub: LoopbackHub) -> No
     rank("org/name")
     assert set(hub.bodies("org/name")) == NEEDED | {"onnx/model.onnx_data"}
     del hub.repositories["org/name"].commits
-    assert rank("org/name")["variant"] == "onnx/model.onnx"
+    assert rank("org/name")["graph"] == "onnx/model.onnx"
 
 
 def test_a_ranker_goes_to_another_process_as_the_commit_and_without_its_token(

@@ -88,7 +88,7 @@ def _info(arguments: argparse.Namespace) -> int:
         manifest = found.manifest
         facts |= {"name": manifest.name, "license": manifest.license}
         facts |= {"languages": list(manifest.languages), "max_length": manifest.max_length}
-        facts |= {"variant": found.graph.file, "variant_reason": found.graph.reason}
+        facts |= {"graph": found.graph.file, "graph_reason": found.graph.reason}
     else:
         there = _downloaded(place, revision)
         if place.entry is None and there is None:
@@ -119,8 +119,8 @@ def _pull(arguments: argparse.Namespace) -> int:
         elif found.repository is None:
             raise InvalidInput(f"{name} is the folder {folder}: there is nothing to download")
         row = {"name": found.manifest.name, "repository": found.repository}
-        row |= {"revision": found.revision, "variant": found.graph.file}
-        rows.append({**row, "variant_reason": found.graph.reason})
+        row |= {"revision": found.revision, "graph": found.graph.file}
+        rows.append({**row, "graph_reason": found.graph.reason})
         rows[-1]["path"] = str(folder)
     _show(rows, arguments.format)
     return 0
