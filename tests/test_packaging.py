@@ -4,6 +4,7 @@ import email
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -85,7 +86,7 @@ def test_the_sdist_holds_what_it_takes_to_test_it(dist):
     (path,) = dist.glob("*.tar.gz")
     with tarfile.open(path) as archive:
         names = {name.split("/", 1)[1] for name in archive.getnames()}
-    for folder in ("flashrank_lite", "tests", "examples", "scripts", "benchmarks", "docs", ".github"):
+    for folder in ("flashrank_lite", "tests", "examples", "scripts", "benchmarks", "docs"):
         assert tracked(folder) <= names
     assert {"pyproject.toml", "mkdocs.yml", "README.md", "LICENSE", "CHANGELOG.md"} <= names
 
@@ -175,18 +176,37 @@ FROZEN_APP = f"""
 import json
 from flashrank_lite import FlashRankLiteError, Ranker
 
-with Ranker() as ranker:
-    hit = ranker.rank("where did farming begin", {PASSAGES!r})[0]
+def first(model):
+    with Ranker(model) as ranker:
+        hit = ranker.rank("where did farming begin", {PASSAGES!r})[0]
+        return hit.text, ranker.info()["path"]
+
 try:
     Ranker("org/name")
     refusal = None
 except FlashRankLiteError as error:
     refusal = type(error).__name__
-print(json.dumps({{"text": hit.text, "path": ranker.info()["path"], "refusal": refusal}}))
+print(json.dumps([first(None), first("ours"), refusal]))
 """
 
 
-def test_a_frozen_app_ranks_with_the_bundled_model(clean_environment, tmp_path):
+def test_a_frozen_app_ranks_with_the_models_of_packages(clean_environment, tmp_path):
+    """The bundled model, and one that another package announces."""
+    site = Path(
+        clean_environment(
+            "python", "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"
+        ).strip()
+    )
+    shutil.copytree(ROOT / MODEL, site / "our_models" / "ours")
+    (site / "our_models" / "__init__.py").write_text(
+        "from pathlib import Path\n\ndef folder(): return Path(__file__).parent / 'ours'\n"
+    )
+    announced = site / "our_models-1.0.dist-info"
+    announced.mkdir()
+    (announced / "METADATA").write_text("Metadata-Version: 2.1\nName: our-models\nVersion: 1.0\n")
+    (announced / "entry_points.txt").write_text(
+        "[flashrank_lite.models]\nours = our_models:folder\n"
+    )
     app = tmp_path / "app.py"
     app.write_text(FROZEN_APP, "utf-8")
     clean_environment("python", *PIP_INSTALL, "pyinstaller>=6")
@@ -195,7 +215,6 @@ def test_a_frozen_app_ranks_with_the_bundled_model(clean_environment, tmp_path):
         *("--workpath", tmp_path / "build", "--specpath", tmp_path, app),
     )
     frozen = tmp_path / "dist" / "app" / ("app.exe" if os.name == "nt" else "app")
-    # `pip` and the environment's site-packages are out of reach: the app has what it carries
     done = subprocess.run(
         [str(frozen)],
         capture_output=True,
@@ -205,8 +224,9 @@ def test_a_frozen_app_ranks_with_the_bundled_model(clean_environment, tmp_path):
         env=os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "hub")},
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    said = json.loads(done.stdout)
-    assert said["text"] == PASSAGES[1]
-    assert Path(said["path"]).resolve().is_relative_to(frozen.parent.resolve())
-    # huggingface_hub came along as well: what is missing is the model, not a module
-    assert said["refusal"] in ("ModelNotFound", "DownloadFailed")
+    *found, refusal = json.loads(done.stdout)
+    for text, path in found:
+        assert text == PASSAGES[1]
+        assert Path(path).resolve().is_relative_to(frozen.parent.resolve())
+    # huggingface_hub is there as well: what is missing is the model, not a module
+    assert refusal in ("ModelNotFound", "DownloadFailed")

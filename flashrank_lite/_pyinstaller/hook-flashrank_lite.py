@@ -3,7 +3,12 @@
 `collect_submodules` is asked for single rooms only: all of them would bring torch into every app.
 """
 
-from PyInstaller.utils.hooks import collect_data_files, collect_submodules, copy_metadata
+from PyInstaller.utils.hooks import (
+    collect_data_files,
+    collect_entry_point,
+    collect_submodules,
+    copy_metadata,
+)
 
 # The bundled model and the catalog; nothing else in the package is data that runs.
 datas = collect_data_files("flashrank_lite", includes=["models/**"])
@@ -17,3 +22,10 @@ hiddenimports = ["flashrank_lite.errors", "flashrank_lite.hits", "flashrank_lite
 hiddenimports += collect_submodules(
     "huggingface_hub", filter=lambda name: not name.startswith("huggingface_hub.cli")
 )
+
+# Models that installed packages announce (flashrank_lite.models.packages).
+announcements, packages = collect_entry_point("flashrank_lite.models")
+datas += announcements
+hiddenimports += packages
+for package in packages:
+    datas += collect_data_files(package)
