@@ -28,4 +28,4 @@ announcements, packages = collect_entry_point("flashrank_lite.models")
 datas += announcements
 hiddenimports += packages
 for package in packages:
-    datas += collect_data_files(package)
+    datas += collect_data_files(package.partition(".")[0])
