@@ -1,5 +1,5 @@
-"""The student: three narrow BERT layers that encode query and passage apart, and a head that compares
-them token by token.
+"""The student: three narrow BERT layers that encode query and passage apart, and a head that
+compares them token by token.
 
 The layers read `[CLS] query [SEP]` and `passage [SEP]` separately. A query is encoded once for all
 passages of a batch, and a training step scores each passage against every query of the batch:
