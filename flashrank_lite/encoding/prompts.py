@@ -67,7 +67,7 @@ class PromptEncoder:
         )
 
     def chunks(self, pairs: Iterable[tuple[str, str]]) -> Iterator[list[Pair]]:
-        """Encode (query, passage) pairs some at a time: a list of any length is never all held."""
+        """Encode (query, passage) pairs some at a time; as `PairEncoder.chunks`."""
         return in_chunks(
             pairs,
             lambda query: self._tokens.shorten(query, self._query_room),
