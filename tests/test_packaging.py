@@ -88,7 +88,8 @@ def test_the_sdist_holds_what_it_takes_to_test_it(dist):
         names = {name.split("/", 1)[1] for name in archive.getnames()}
     for folder in ("flashrank_lite", "tests", "examples", "scripts", "benchmarks", "docs"):
         assert tracked(folder) <= names
-    assert {"pyproject.toml", "mkdocs.yml", "README.md", "LICENSE", "CHANGELOG.md"} <= names
+    assert {path.name for path in ROOT.glob("*.md")} <= names
+    assert {"pyproject.toml", "mkdocs.yml", "LICENSE", "CITATION.cff"} <= names
 
 
 def test_the_citation_names_this_version():
