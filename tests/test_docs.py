@@ -3,10 +3,11 @@ exist.
 
 On every page the Python blocks run one after the other, in one namespace and in the root of the
 repository. A `text` block right after a Python block, or after a `rank` command, is its output.
-Two comments, each on a line of its own in the page, say what cannot run everywhere:
+Three comments, each on a line of its own in the page, say what cannot run so everywhere:
 
     <!-- not run: why -->         the Python block that follows is compiled only
     <!-- needs: module ... -->    the page's Python runs where these modules are installed
+    <!-- run by: tests/... -->    the page's Python is run by this test instead, with more at hand
 """
 
 import os
@@ -33,6 +34,7 @@ BLOCK = re.compile(
     re.MULTILINE | re.DOTALL,
 )
 NEEDS = re.compile(r"^<!-- needs: (.+) -->$", re.MULTILINE)
+RUN_BY = re.compile(r"^<!-- run by: (\S+) -->$", re.MULTILINE)
 NUMBER = re.compile(r"-?\d+\.\d+")
 TOLERANCE = 0.02  # of scores that are shown: int8 differs a little between processors
 OPERATORS = {"&&", "||", "|", ";", ">", ">>", "<", "&", "(", ")"}
@@ -85,6 +87,9 @@ def assert_prints(shown, expected):
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")])
 def test_the_python_of_a_page_runs(page, monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
+    if test := RUN_BY.search(read(page)):
+        assert Path(page).name in read(test[1])
+        return
     for modules in NEEDS.findall(read(page)):
         for module in modules.replace(",", " ").split():
             if os.environ.get("FLASHRANK_LITE_REQUIRE_EXPORT") != "1":  # the gate skips nothing
