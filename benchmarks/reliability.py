@@ -2,8 +2,8 @@
 
     python -m benchmarks.reliability --lists NAME=FILE[:COUNT] ... [--model FOLDER]
 
-Relevant is a grade of 1 and more; of 2 and more where grades go to 3, as TREC counts them. Candidates
-that nobody judged count as not relevant, so shares are lower bounds.
+Relevant is a grade of 1 and more; of 2 and more where grades go to 3, as TREC counts them.
+Candidates that nobody judged count as not relevant, so shares are lower bounds.
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ def main() -> None:
     parser.add_argument("--model", default=BUNDLED, help="a model folder; none: bundled")
     parser.add_argument("--cache", type=Path, default=CACHE, help="the logits of earlier runs")
     args = parser.parse_args()
-    shares, fits = [], []
+    bounds = [f"{place / 10:.1f}-{(place + 1) / 10:.1f}" for place in range(10)]
+    print(f"| set | {' | '.join(bounds)} |\n|---|{'---:|' * 10}")
+    fits = []
     for name, lists in read_sets(args.lists).items():
         each = pair_logits(args.model, lists, args.cache)
         logits, labels = np.concatenate(each), np.concatenate([relevant(one) for one in lists])
@@ -40,7 +42,7 @@ def main() -> None:
             f"{found[low].relevant:.2f} ({found[low].pairs})" if low in found else ""
             for low in (place / 10 for place in range(10))
         ]
-        shares.append(f"| {name} | " + " | ".join(cells) + " |")
+        print(f"| {name} | {' | '.join(cells)} |", flush=True)
         platt = fit(logits, labels, queries, "platt")
         isotonic = fit(logits, labels, queries, "isotonic")
         constant = brier(np.full(len(labels), labels.mean()), labels)
@@ -49,10 +51,8 @@ def main() -> None:
             f"| {platt.brier_before:.3f} | {platt.brier:.3f} | {isotonic.brier:.3f} "
             f"| {at_score(platt, 0.5)} |"
         )
-    bounds = [f"{place / 10:.1f}-{(place + 1) / 10:.1f}" for place in range(10)]
-    print(f"| set | {' | '.join(bounds)} |\n|---|{'---:|' * 10}\n" + "\n".join(shares) + "\n")
     print(
-        "| set | queries | pairs | relevant | Brier: their share | sigmoid | Platt | isotonic "
+        "\n| set | queries | pairs | relevant | Brier: their share | sigmoid | Platt | isotonic "
         f"| sigmoid where Platt says 0.5 |\n|---|{'---:|' * 8}\n" + "\n".join(fits)
     )
 
