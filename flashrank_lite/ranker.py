@@ -32,7 +32,7 @@ from flashrank_lite.progress import reporting
 from flashrank_lite.scorer import Candidates, Scorer, Scores
 from flashrank_lite.strategies.fusion import FirstStage, Kind
 from flashrank_lite.strategies.grouping import GroupBy, best_of_groups
-from flashrank_lite.strategies.in_flight import InFlight
+from flashrank_lite.in_flight import InFlight
 from flashrank_lite.strategies.stack import Long, Strategies, stack
 
 P = ParamSpec("P")
