@@ -59,8 +59,9 @@ class Ranker:
             works; `info()` says why not); None for what `providers` say.
         providers: onnxruntime execution providers, preferred first; None for the CPU.
         long: "windows" to read a passage that does not fit the model in overlapping windows and
-            score it by the best, "truncate" to read its beginning only; None for "windows" with
-            every model, "truncate" with a scorer that cannot say where its tokens lie.
+            score it by the best, "truncate" to read its beginning only; None for "windows", but
+            "truncate" where `max_length` says how much is to be read, or with a scorer that cannot
+            say where its tokens lie.
         then: a second, stronger model (as `model`) or scorer, which reads the best `keep` passages
             of the first again; the others stay below them, in the first's order. It is opened with
             the same token, threads, batch_tokens, device and providers.
@@ -115,6 +116,8 @@ class Ranker:
             device=device,
             providers=providers,
         )
+        if long is None and max_length is not None:
+            long = "truncate"  # in windows, less at once would be no less in all
         self._strategies = Strategies(long, keep, fusion, weight, first_stage)
         if scorer is None:
             scorer = CrossEncoder(model, options)

@@ -16,7 +16,7 @@ from flashrank_lite.cli import main
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "agriculture.jsonl"
 QUERY = "where did agriculture first arise"
-FIELDS = {"text", "score", "logit", "index", "id", "meta", "truncated"}
+FIELDS = {"text", "score", "logit", "index", "id", "meta", "truncated", "span"}
 
 
 def environment(**changes):

@@ -21,7 +21,7 @@ Aggregate = Literal["max", "first", "mean"]
 
 SIZE = 256
 STRIDE = 192
-MAX_WINDOWS = 64
+MAX_WINDOWS = 32
 BEST_K = 3
 # Windows that are handed on at once: as texts they take some MB, whatever the length of the list.
 CHUNK_WINDOWS = 1024
