@@ -10,10 +10,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from benchmarks.cells import CHARTED
 from benchmarks.engines import NANO, RATIOS
 from benchmarks.environments import PROJECT, Environments, NotInstalled
-from flashrank_lite.cli.bench import percentile
 
 Record = dict[str, Any]
 Row = Sequence[str]
@@ -189,7 +190,7 @@ def _list_rows(name: str, records: list[Record]) -> Iterator[Row]:
         yield [
             record["engine"],
             f"{statistics.median(times):.1f}",
-            f"{percentile(times, 0.95):.1f}",
+            f"{np.percentile(times, 95):.1f}",
             str(len(times)),
             f"{1000 * passages / statistics.median(times):.0f}",
             f"{statistics.median(record['cpu_s']):.2f}",

@@ -183,6 +183,7 @@ def test_to_dict_has_the_hits_fields_and_can_be_written_as_utf8() -> None:
         "id": 9,
         "meta": {},
         "truncated": True,
+        "span": None,
     }
     assert json.dumps(made, ensure_ascii=False).encode("utf-8")
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from flashrank_lite.cli import main
-from flashrank_lite.cli.command import make_commands
+from flashrank_lite.cli.command import find
+from flashrank_lite.cli.program import root
 
 ROOT = Path(__file__).parents[1]
 PAGES = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "examples/README.md"]
@@ -55,9 +56,9 @@ def test_the_rank_commands_run(page, monkeypatch, capsys):
 def test_the_models_commands_are_understood():
     found = [part for part in shell_commands("README.md") if part[1:2] == ["models"]]
     assert {part[2] for part in found} == {"list", "info", "pull", "verify"}
-    for _, group, name, *arguments in found:
-        parser, _ = make_commands().groups[group].runs[name]
-        assert parser.parse_args(arguments)
+    for _, *arguments in found:
+        _, parser, rest = find(root(), arguments)
+        assert parser.parse_args(rest)
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -1,4 +1,4 @@
-"""``flashrank-lite export``: a checkpoint in, a verified model folder out.
+"""`flashrank-lite export`: a checkpoint in, a verified model folder out.
 
 torch and its kin come in when an export runs; without them the command says what to install.
 """
@@ -8,16 +8,20 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+
+from flashrank_lite.cli import flags
+from flashrank_lite.cli.command import Command
 
 DESCRIPTION = """\
 Turn a cross-encoder of Hugging Face format into a folder that ranks without torch: an int8 and an
 fp32 ONNX graph, its tokenizer, a manifest and a model card. The graphs are compared with torch and
 with each other on real text, and nothing is written that is not faithful. Code in the repository is
-never run. Needs: pip install "flashrank-lite[export]"
+never run. Needs the extra: pip install "flashrank-lite[export]", or pip install ".[export]" in a
+checkout.
 """
 
 EXAMPLES = """\
@@ -31,61 +35,11 @@ examples:
 """
 
 
-def add_arguments(parser: argparse.ArgumentParser, positive: Callable[[str], int]) -> None:
-    """Declare what the command takes; ``positive`` reads a whole number of at least 1."""
-    parser.add_argument(
-        "model",
-        metavar="MODEL",
-        help="a folder, a Hub repository (owner/name), or its name in the catalog",
-    )
-    parser.add_argument("out", metavar="OUT", type=Path, help="the folder to write")
-    parser.add_argument(
-        "--precision",
-        nargs="+",
-        choices=("fp32", "int8"),
-        default=["fp32", "int8"],
-        help="graphs to write (default: both; int8 is the one that then runs)",
-    )
-    parser.add_argument(
-        "--calibration",
-        metavar="FILE",
-        type=Path,
-        help="real text, JSONL (default: a small mix of languages that ships with the package)",
-    )
-    parser.add_argument(
-        "--evaluation", metavar="FILE", type=Path, help="labelled lists, JSONL, for nDCG@10"
-    )
-    parser.add_argument("--revision", metavar="SHA", help="commit, tag or branch of the repository")
-    parser.add_argument("--max-length", metavar="N", type=positive, help="tokens of a pair")
-    parser.add_argument(
-        "--opset",
-        metavar="N",
-        type=positive,
-        help="version of the ONNX operators of the fp32 graph, 17 to 20 (default: 18); the int8 "
-        "graph takes 23 where it has attention in one operator, which onnxruntime runs since 1.23",
-    )
-    parser.add_argument(
-        "--template",
-        metavar="FILE",
-        type=Path,
-        help='prompt of a model that answers in words, JSON: {"segments", "instruction", "yes", '
-        '"no"} (default: that of its family)',
-    )
-    parser.add_argument(
-        "--table-bits",
-        type=int,
-        choices=(4, 8),
-        default=8,
-        help="bits of large embedding tables in the int8 graph (default: 8)",
-    )
-    parser.add_argument("--push-to-hub", metavar="REPO", help="upload OUT as this repository")
-
-
 def run(arguments: argparse.Namespace) -> int:
     """Export, with the report on standard error and the folder's path on standard output.
 
     Raises:
-        FlashRankLiteError: as ``flashrank_lite.export`` raises it; ``MissingExtra`` without torch.
+        FlashRankLiteError: as `flashrank_lite.export` raises it; `MissingExtra` without torch.
     """
     from flashrank_lite import export
     from flashrank_lite.evaluation import read_candidate_lists
@@ -126,6 +80,55 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _add_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "model",
+        metavar="MODEL",
+        help="a folder, a Hub repository (owner/name), or its name in the catalog",
+    )
+    parser.add_argument("out", metavar="OUT", type=Path, help="the folder to write")
+    parser.add_argument(
+        "--precision",
+        nargs="+",
+        choices=("fp32", "int8"),
+        default=["fp32", "int8"],
+        help="graphs to write (default: both; int8 is the one that then runs)",
+    )
+    parser.add_argument(
+        "--calibration",
+        metavar="FILE",
+        type=Path,
+        help="real text, JSONL (default: a small mix of languages that ships with the package)",
+    )
+    parser.add_argument(
+        "--evaluation", metavar="FILE", type=Path, help="labelled lists, JSONL, for nDCG@10"
+    )
+    parser.add_argument("--revision", metavar="SHA", help="commit, tag or branch of the repository")
+    parser.add_argument("--max-length", metavar="N", type=flags.positive, help="tokens of a pair")
+    parser.add_argument(
+        "--opset",
+        metavar="N",
+        type=flags.positive,
+        help="version of the ONNX operators of the fp32 graph, 17 to 20 (default: 18); the int8 "
+        "graph takes 23 where it has attention in one operator, which onnxruntime runs since 1.23",
+    )
+    parser.add_argument(
+        "--template",
+        metavar="FILE",
+        type=Path,
+        help='prompt of a model that answers in words, JSON: {"segments", "instruction", "yes", '
+        '"no"} (default: that of its family)',
+    )
+    parser.add_argument(
+        "--table-bits",
+        type=int,
+        choices=(4, 8),
+        default=8,
+        help="bits of large embedding tables in the int8 graph (default: 8)",
+    )
+    parser.add_argument("--push-to-hub", metavar="REPO", help="upload OUT as this repository")
+
+
 @contextmanager
 def _report_on_stderr() -> Iterator[None]:
     """What the exporter logs is the command's report."""
@@ -139,3 +142,13 @@ def _report_on_stderr() -> Iterator[None]:
     finally:
         logger.removeHandler(handler)
         logger.setLevel(level)
+
+
+COMMAND = Command(
+    name="export",
+    help="make a model folder of a Hugging Face cross-encoder",
+    description=DESCRIPTION,
+    examples=EXAMPLES,
+    add_flags=_add_flags,
+    run=run,
+)

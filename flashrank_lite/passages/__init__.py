@@ -9,7 +9,24 @@ lists.py    all passages of what was passed
 """
 
 from flashrank_lite.passages.fields import Fields, TextField
-from flashrank_lite.passages.lists import is_passage, read_passage, read_passages
+from flashrank_lite.passages.lists import (
+    is_passage,
+    read_judged,
+    read_lists,
+    read_pairs,
+    read_passage,
+    read_passages,
+)
 from flashrank_lite.passages.passage import Passage
 
-__all__ = ["Fields", "Passage", "TextField", "is_passage", "read_passage", "read_passages"]
+__all__ = [
+    "Fields",
+    "Passage",
+    "TextField",
+    "is_passage",
+    "read_judged",
+    "read_lists",
+    "read_pairs",
+    "read_passage",
+    "read_passages",
+]

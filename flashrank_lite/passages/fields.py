@@ -41,7 +41,7 @@ TextField = str | Sequence[str] | Fields | Callable[[Any], str]
 Chosen = Fields | Callable[[Any], str] | None
 
 
-def check_text_field(text: TextField | None) -> Chosen:
+def check_text_field(text: TextField | Chosen) -> Chosen:
     """The argument `text` as fields to read or a function to call; None for the usual places.
 
     Raises:

@@ -1,9 +1,13 @@
 """All passages of what the caller passes: a list, another iterable, a table, a search's answer."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from flashrank_lite.arguments import check_text
 from flashrank_lite.errors import InvalidInput
 from flashrank_lite.hits import RankedPassage
 from flashrank_lite.passages.fields import Chosen, Fields, TextField, check_text_field
@@ -17,10 +21,11 @@ from flashrank_lite.passages.reading import (
     read_chosen,
 )
 from flashrank_lite.passages.records import as_mapping, is_namedtuple
-from flashrank_lite.passages.tables import held_list, is_table, read_table
+from flashrank_lite.passages.tables import held_list, is_matrix, is_table, read_table
+from flashrank_lite.text import plain
 
 
-def read_passages(passages: Any, text: TextField | None = None) -> list[Passage]:
+def read_passages(passages: Any, text: TextField | Chosen = None) -> list[Passage]:
     """Read all passages of a list, another iterable (read to its end), or a table.
 
     Args:
@@ -51,6 +56,100 @@ def read_passages(passages: Any, text: TextField | None = None) -> list[Passage]
     return read
 
 
+def read_lists(lists: Any, queries: int, text: TextField | Chosen = None) -> list[list[Passage]]:
+    """Read a list of passages for each query; one that is there several times is read once.
+
+    Args:
+        lists: as many of what `read_passages` takes as there are queries.
+        queries: how many there are.
+        text: as for `read_passages`.
+
+    Raises:
+        InvalidInput: as `read_passages`, or there are not as many lists as queries.
+    """
+    if isinstance(lists, (str, bytes, bytearray, Mapping)) or not isinstance(lists, Iterable):
+        raise InvalidInput(
+            "lists_of_passages must hold one list of passages per query, and is a "
+            f"{type(lists).__name__}"
+        )
+    if is_table(lists) and not is_matrix(lists):
+        raise _one_list(type(lists).__name__)
+    rows = list(lists)
+    single = next((row for row in rows if is_passage(row, text)), None)
+    if single is not None:
+        raise _one_list(f"list with a single {type(single).__name__} in it")
+    if len(rows) != queries:
+        raise InvalidInput(
+            f"{queries} queries but {len(rows)} lists of passages: pass one per query"
+        )
+    read: dict[int, list[Passage]] = {}
+    for row in rows:
+        if id(row) not in read:
+            read[id(row)] = read_passages(row, text)
+    return [
+        [replace(passage, meta=dict(passage.meta)) for passage in read[id(row)]] for row in rows
+    ]
+
+
+def read_pairs(pairs: Any, text: TextField | Chosen = None) -> tuple[list[str], list[Passage]]:
+    """Read pairs of a query and a passage: tuples, lists or rows of an array of texts, (n, 2).
+
+    Raises:
+        InvalidInput: an entry is not a pair of a str and a passage.
+    """
+    if is_table(pairs) and not is_matrix(pairs):
+        raise InvalidInput(
+            "pairs is a table: pass pairs of two of its columns, as zip(queries, passages) makes"
+        )
+    queries, passages = [], []
+    for index, pair in enumerate(pairs.tolist() if is_matrix(pairs) else pairs):
+        if not isinstance(pair, (tuple, list)) and not is_matrix(pair, dimensions=1):
+            raise InvalidInput(f"pair {index} is not a (query, passage) tuple: {pair!r:.80}")
+        if len(pair) != 2:
+            raise InvalidInput(f"pair {index} is not a (query, passage) tuple: {pair!r:.80}")
+        check_text(f"the query of pair {index}", pair[0])
+        queries.append(plain(pair[0]))
+        passages.append(pair[1])
+    return queries, read_passages(passages, text)
+
+
+def read_judged(
+    queries: list[str], lists: Any, labels: Iterable[Any], text: TextField | Chosen = None
+) -> list[tuple[str, list[Passage], NDArray[np.bool_]]]:
+    """Read passages with labels: lists of them for each query, or one of each.
+
+    Returns:
+        For each query its passages, n of them, and bool, (n,), whether they are relevant.
+
+    Raises:
+        InvalidInput: as `read_lists`; a label is not 0 or 1; there are not as many as passages.
+    """
+    labels = list(labels)
+    if labels and all(np.ndim(label) == 0 for label in labels):
+        labels = [[label] for label in labels]
+        lists = [[passage] for passage in read_passages(lists, text)]
+    read = read_lists(lists, len(queries), text)
+    if len(labels) != len(queries):
+        raise InvalidInput(
+            f"{len(queries)} queries but labels for {len(labels)}: pass a list of labels per query"
+        )
+    judged = []
+    for index, (query, passages, row) in enumerate(zip(queries, read, labels, strict=True)):
+        values = np.asarray(list(row))
+        if len(values) != len(passages):
+            raise InvalidInput(
+                f"query {index} has {len(passages)} passages but {len(values)} labels"
+            )
+        other = values[~np.isin(values, (0, 1))]
+        if len(other):
+            raise InvalidInput(
+                f"a label of query {index} is {other.tolist()[0]!r}, and labels are 0 or 1: turn "
+                "grades into them, as in grade >= 2"
+            )
+        judged.append((query, passages, values.astype(bool)))
+    return judged
+
+
 def read_passage(passage: Any, index: int, text: TextField | None = None) -> Passage:
     """Read one passage.
 
@@ -70,7 +169,7 @@ def read_passage(passage: Any, index: int, text: TextField | None = None) -> Pas
     return read_chosen(passage, index, check_text_field(text), set())
 
 
-def is_passage(value: Any, text: TextField | None = None) -> bool:
+def is_passage(value: Any, text: TextField | Chosen = None) -> bool:
     """Whether a value is one passage, rather than a list of them; `text` as for `read_passage`."""
     if isinstance(value, (str, bytes, bytearray, Passage, RankedPassage)):
         return True
@@ -102,6 +201,13 @@ def _listed(passages: Any, chosen: Chosen) -> Iterable[Any]:
             f"each passage is {ACCEPTED}"
         )
     return passages
+
+
+def _one_list(kind: str) -> InvalidInput:
+    return InvalidInput(
+        f"lists_of_passages must hold one list of passages per query, and is a {kind}: wrap it in "
+        "a list; [passages] * len(queries) ranks the same for each query"
+    )
 
 
 def _single(passages: Any) -> InvalidInput:

@@ -40,6 +40,11 @@ def is_table(value: Any) -> bool:
     ) or _is_array(value)
 
 
+def is_matrix(value: Any, dimensions: int = 2) -> bool:
+    """Whether a value is a numpy array of so many dimensions."""
+    return _is_array(value) and value.ndim == dimensions
+
+
 def read_table(
     table: Any, chosen: Chosen, usual: Collection[str]
 ) -> tuple[Iterable[Any], Sequence[Any] | None]:
