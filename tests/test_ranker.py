@@ -1,4 +1,3 @@
-import copy
 import json
 from pathlib import Path
 from types import SimpleNamespace
@@ -167,7 +166,7 @@ def test_a_length_beyond_the_model_is_refused_with_its_limit() -> None:
     said = int(str(raised.value).rsplit("pass ", 1)[1].split()[0])
     assert said >= limit
     with Ranker(max_length=said) as longest:
-        assert longest.rank(QUERY, ["flea " * 5000], long="truncate")[0].truncated
+        assert longest.rank(QUERY, ["flea " * 5000])[0].truncated
 
 
 @pytest.mark.parametrize(
