@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from flashrank_lite.export.tables import BLOCK
+from flashrank_lite.export.graph.tables import BLOCK
 
 UNK, CLS, SEP = 100, 101, 102  # of the BERT uncased vocabulary
 CLIP = 0.9  # of a block's largest magnitude; least squared error for 15 levels of a normal variable

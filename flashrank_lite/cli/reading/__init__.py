@@ -23,8 +23,8 @@ from flashrank_lite.cli.reading.formats import (
 )
 from flashrank_lite.cli.reading.source import STDIN, extension, read_source
 from flashrank_lite.errors import InvalidInput
-from flashrank_lite.passages.fields import Fields
 from flashrank_lite.passages import Passage, read_passages
+from flashrank_lite.passages.fields import Fields
 
 __all__ = [
     "FORMATS",

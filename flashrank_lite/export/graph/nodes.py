@@ -10,7 +10,7 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from flashrank_lite.export.weights import for_session
+from flashrank_lite.export.graph.weights import for_session
 
 Feeds = Mapping[str, NDArray[np.int64]]
 

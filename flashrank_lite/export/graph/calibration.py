@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from flashrank_lite.export.attention import Attention
-from flashrank_lite.export.nodes import Feeds, watch
-from flashrank_lite.export.rounding import (
+from flashrank_lite.export.graph.attention import Attention
+from flashrank_lite.export.graph.nodes import Feeds, watch
+from flashrank_lite.export.graph.rounding import (
     Matrix,
     Scale,
+    TokenScale,
     activation_scale,
     round_matrix,
     smoothing,
+    token_scale,
 )
-from flashrank_lite.export.weights import value
+from flashrank_lite.export.graph.weights import value
 
 # Of each activation that the rounding is fitted on. A matrix of 1,536 rows wants six times as many:
 # with 3,072 its fit to the activations does not carry over to other text.
@@ -47,7 +49,7 @@ class Rounded:
 
     divisors: NDArray[np.float32]
     folded: bool
-    scales: Mapping[str, Scale]
+    scales: Mapping[str, Scale | TokenScale]
     matrices: Mapping[str, Matrix]
 
 
@@ -56,6 +58,7 @@ def calibrate(
     plan: Sequence[Product],
     attentions: Sequence[Attention],
     feeds: Sequence[Feeds],
+    by_token: Container[str] = (),
 ) -> dict[str, Rounded]:
     """Round the products ``plan`` of the graph; the answer for a source is that of its group.
 
@@ -64,6 +67,7 @@ def calibrate(
         plan: all products that shall be rounded.
         attentions: the attention in the graph.
         feeds: batches of real text.
+        by_token: the sources that shall have a scale for each token.
     """
     graph = model.graph
     rows = sample(model, sorted({product.source for product in plan}), feeds)
@@ -96,8 +100,11 @@ def calibrate(
     for group, by, done in zip(groups, divisors, folded, strict=True):
         smooth = {product.source: rows[product.source] / by for product in group}
         wide = {product.weight: matrix(product.weight) * by[:, None] for product in group}
-        scales = {
-            name: activation_scale(found, list(wide.values())) for name, found in smooth.items()
+        scales: dict[str, Scale | TokenScale] = {
+            name: (token_scale if name in by_token else activation_scale)(
+                found, list(wide.values())
+            )
+            for name, found in smooth.items()
         }
         matrices = {}
         for name, weight in wide.items():

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from flashrank_lite.errors import InvalidModel
-from flashrank_lite.export.classifiers import last_state
+from flashrank_lite.export.checkpoints.classifiers import last_state
 from flashrank_lite.models.manifest import read_json
 
 Features = dict[str, torch.Tensor]

@@ -13,8 +13,8 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from flashrank_lite.export.attention import Attention, find_attention
-from flashrank_lite.export.nodes import Feeds, watch
+from flashrank_lite.export.graph.attention import Attention, find_attention
+from flashrank_lite.export.graph.nodes import Feeds, watch
 
 # Operators that compute a token's row from that row alone (and constants).
 _ROWWISE = {

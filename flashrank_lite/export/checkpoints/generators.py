@@ -6,6 +6,7 @@ needs: one row, yes minus no, so that the graph ends in one logit.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -17,9 +18,10 @@ from transformers import (
 
 from flashrank_lite.encoding.tokenizer import Tokens
 from flashrank_lite.errors import InvalidModel
-from flashrank_lite.export.classifiers import HEAD, last_state, read_head
-from flashrank_lite.export.loading import Checkpoint, as_source, load_model
-from flashrank_lite.export.recipes import Recipe, answer_ids
+from flashrank_lite.export.checkpoints.classifiers import HEAD, last_state, read_head
+from flashrank_lite.export.checkpoints.library import cross_encoder, prompted
+from flashrank_lite.export.checkpoints.loading import Checkpoint, as_source, load_model
+from flashrank_lite.export.checkpoints.recipes import Recipe, answer_ids
 from flashrank_lite.export.source import Source
 from flashrank_lite.models.config import activation
 
@@ -46,11 +48,20 @@ def read_decoder_by_ids(checkpoint: Checkpoint, recipe: Recipe, yes: int, no: in
     with torch.inference_mode():
         logits = model(input_ids=ids, use_cache=False).logits[:, -1]
         _compare(module(ids, torch.ones_like(ids)), logits, yes, no, checkpoint)
-    return _source(checkpoint, module, recipe)
+
+    def logit() -> Callable[..., float]:
+        whole = load_model(checkpoint, AutoModelForCausalLM, "language model head")
+        return lambda ids: _answer(whole(input_ids=ids, use_cache=False).logits, yes, no)
+
+    return _source(checkpoint, module, recipe, logit)
 
 
-def read_decoder_classifier(checkpoint: Checkpoint, recipe: Recipe) -> Source:
+def read_decoder_classifier(checkpoint: Checkpoint, recipe: Recipe | None) -> Source:
     """A causal language model with a classifier on its last token.
+
+    Args:
+        checkpoint: the folder.
+        recipe: its prompt; None to join query and passage as the tokenizer joins a pair.
 
     Raises:
         InvalidModel: it has no trained head, or one of more than two classes.
@@ -58,7 +69,18 @@ def read_decoder_classifier(checkpoint: Checkpoint, recipe: Recipe) -> Source:
     head = read_head(checkpoint)
     model = load_model(checkpoint, AutoModelForSequenceClassification, HEAD)
     module = Decoder(model.base_model, model.score)
-    return _source(checkpoint, module, recipe, head)
+
+    def logit() -> Callable[..., float]:
+        whole = load_model(checkpoint, AutoModelForSequenceClassification, HEAD)
+
+        def of_head(ids: torch.Tensor) -> float:
+            logits = whole(input_ids=ids, use_cache=False).logits
+            relevant = head.get("relevant")
+            return _answer(logits, relevant or 0, None if relevant is None else 1 - relevant)
+
+        return of_head
+
+    return _source(checkpoint, module, recipe, logit, head)
 
 
 def read_seq2seq(checkpoint: Checkpoint, recipe: Recipe) -> Source:
@@ -81,7 +103,14 @@ def read_seq2seq(checkpoint: Checkpoint, recipe: Recipe) -> Source:
         first = torch.full((1, 1), start)
         logits = model(input_ids=ids, decoder_input_ids=first, use_cache=False).logits[:, -1]
         _compare(module(ids, torch.ones_like(ids)), logits, yes, no, checkpoint)
-    return _source(checkpoint, module, recipe)
+
+    def logit() -> Callable[..., float]:
+        whole = load_model(checkpoint, AutoModelForSeq2SeqLM, "language model head")
+        return lambda ids: _answer(
+            whole(input_ids=ids, decoder_input_ids=first, use_cache=False).logits, yes, no
+        )
+
+    return _source(checkpoint, module, recipe, logit)
 
 
 class Decoder(torch.nn.Module):
@@ -156,6 +185,12 @@ def _cut_head(model: Any, yes: int, no: int | None) -> torch.nn.Module:
     return head if cap is None else CappedHead(head, cap)
 
 
+def _answer(logits: torch.Tensor, yes: int, no: int | None) -> float:
+    """Of logits (1, tokens, vocabulary) or (1, classes) the last token's "yes" less its "no"."""
+    last = logits.reshape(-1, logits.shape[-1])[-1]
+    return float(last[yes] - (last[no] if no is not None else 0))
+
+
 def _compare(
     found: torch.Tensor, logits: torch.Tensor, yes: int, no: int | None, checkpoint: Checkpoint
 ) -> None:
@@ -177,15 +212,21 @@ def _answers(checkpoint: Checkpoint, recipe: Recipe) -> tuple[int, int | None]:
 def _source(
     checkpoint: Checkpoint,
     module: torch.nn.Module,
-    recipe: Recipe,
+    recipe: Recipe | None,
+    logit: Callable[[], Callable[..., float]],
     head: dict[str, Any] | None = None,
 ) -> Source:
+    head = head or {"type": "logit"}
+    library = cross_encoder(checkpoint, head, INPUTS)
+    if recipe is not None and not recipe.saved:
+        library = prompted(checkpoint, recipe.template, logit)
     tokenizer = checkpoint.tokenizer_config
     return as_source(
         *(checkpoint, module, INPUTS),
-        max_length=checkpoint.length(recipe.max_length),
+        max_length=checkpoint.length(recipe.max_length if recipe else None),
         activation=activation(checkpoint.stated),
-        head=head or {"type": "logit"},
-        template=recipe.template,
+        head=head,
+        template=recipe.template if recipe else None,
         padding_side="left" if tokenizer.get("padding_side") == "left" else "right",
+        library=library,
     )

@@ -1,4 +1,8 @@
-"""Reads a checkpoint folder with transformers: never code of its own, never pickled objects."""
+"""Reads a checkpoint folder with transformers: never code of its own, never pickled objects.
+
+The tokenizer is the one that transformers builds from all files of the folder, not tokenizer.json
+as it stands: where the two disagree, scores of the library come from the former.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from tokenizers import normalizers
 from transformers import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
     MODEL_FOR_MASKED_LM_MAPPING,
@@ -28,6 +33,20 @@ from flashrank_lite.models.manifest import DEFAULT_LENGTH, TOKENIZER, read_json
 
 Json = dict[str, Any]
 
+MODULES = "modules.json"  # sentence-transformers'
+# The names under which sentence-transformers has saved the settings of its Transformer module.
+_SETTINGS = (
+    "sentence_bert_config.json",
+    "sentence_roberta_config.json",
+    "sentence_distilbert_config.json",
+    "sentence_camembert_config.json",
+    "sentence_albert_config.json",
+    "sentence_xlm-roberta_config.json",
+    "sentence_xlnet_config.json",
+)
+# Arguments of a saved module that say where to load from: these are the exporter's own.
+_WHERE = frozenset({"trust_remote_code", "local_files_only", "cache_dir", "revision", "token"})
+
 
 @dataclass(frozen=True)
 class Checkpoint:
@@ -38,9 +57,12 @@ class Checkpoint:
         name: of the model.
         stated: config.json as it stands.
         config: the same for transformers, its defaults filled in.
-        tokenizer: path of a tokenizer.json.
+        tokenizer: path of a tokenizer.json, as transformers builds it.
+        library_tokenizer: the same as an object of transformers, for its chat template.
         tokenizer_config: tokenizer_config.json, empty where there is none.
-        held: what must live as long as ``tokenizer`` is read.
+        settings: those of sentence-transformers' Transformer module, empty in other folders.
+        relevant: the name of the relevant class, where the caller gave one.
+        held: what must live as long as `tokenizer` is read.
     """
 
     folder: Path
@@ -48,7 +70,10 @@ class Checkpoint:
     stated: Json
     config: Any
     tokenizer: Path
+    library_tokenizer: Any
     tokenizer_config: Json
+    settings: Json
+    relevant: str | None = None
     held: object = None
 
     @property
@@ -68,8 +93,17 @@ class Checkpoint:
         return kind in MODEL_FOR_CAUSAL_LM_MAPPING and kind not in MODEL_FOR_MASKED_LM_MAPPING
 
     def length(self, *more: int | None) -> int:
-        """Tokens that the model takes: the least of what its files and ``more`` say."""
-        stated = (self.positions, stated_length(self.tokenizer_config), *more)
+        """Tokens that the model takes: the least of what its files and `more` say."""
+        text = (self.settings.get("processing_kwargs") or {}).get("text") or {}
+        stated = (
+            self.positions,
+            stated_length(
+                self.tokenizer_config | _arguments(self.settings, "processor", "tokenizer")
+            ),
+            stated_length({"model_max_length": self.settings.get("max_seq_length")}),
+            stated_length({"model_max_length": text.get("max_length")}),
+            *more,
+        )
         return min((n for n in stated if n), default=DEFAULT_LENGTH)
 
 
@@ -81,8 +115,15 @@ class _Held:
         weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
 
 
-def open_checkpoint(folder: Path, name: str | None = None) -> Checkpoint:
-    """Read the configuration and find, or convert, the tokenizer.
+def open_checkpoint(
+    folder: Path, name: str | None = None, relevant: str | None = None
+) -> Checkpoint:
+    """Read the configuration and the tokenizer.
+
+    Args:
+        folder: the checkpoint.
+        name: of the model; None for the folder's.
+        relevant: the name of the relevant class; None for what the names of the classes say.
 
     Raises:
         InvalidModel: there is no config.json, transformers does not know the model without running
@@ -91,25 +132,35 @@ def open_checkpoint(folder: Path, name: str | None = None) -> Checkpoint:
     stated = read_json(folder / "config.json")
     if stated is None:
         raise InvalidModel(f"{folder} has no config.json: pass the folder of a saved checkpoint")
+    settings = _settings(folder)
     try:
-        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        with quietly():
+            config = AutoConfig.from_pretrained(
+                folder,
+                **_arguments(settings, "config"),
+                local_files_only=True,
+                trust_remote_code=False,
+            )
     except (OSError, ValueError, KeyError) as error:
         raise InvalidModel(
             f"transformers does not know the model in {folder} ({first_line(error)}): if it "
             "comes with code of its own, that is never run; look for a checkpoint of a "
             "built-in architecture"
         ) from error
-    tokenizer, held = folder / TOKENIZER, None
-    if not tokenizer.is_file():
-        held = _Held()
-        tokenizer = _convert_tokenizer(folder, held.folder, getattr(config, "vocab_size", 0))
+    held = _Held()
+    tokenizer = _load_tokenizer(folder, settings, getattr(config, "vocab_size", 0))
+    file = held.folder / TOKENIZER
+    tokenizer.backend_tokenizer.save(str(file))
     return Checkpoint(
         folder=folder,
         name=name or folder.resolve().name,
         stated=stated,
         config=config,
-        tokenizer=tokenizer,
+        tokenizer=file,
+        library_tokenizer=tokenizer,
         tokenizer_config=read_json(folder / "tokenizer_config.json") or {},
+        settings=settings,
+        relevant=relevant,
         held=held,
     )
 
@@ -129,7 +180,7 @@ def load_model(checkpoint: Checkpoint, kind: Any, what: str) -> Any:
     folder = checkpoint.folder
     _check_room_unloaded(checkpoint, kind)
     try:
-        with _quietly():
+        with quietly():
             model, loading = kind.from_pretrained(
                 folder,
                 config=checkpoint.config,
@@ -152,7 +203,7 @@ def load_model(checkpoint: Checkpoint, kind: Any, what: str) -> Any:
 
 
 @contextmanager
-def _quietly() -> Iterator[None]:
+def quietly() -> Iterator[None]:
     """No progress bar and no table of missing weights: what is wrong is said by an exception."""
     bar, level = (
         transformers_logging.is_progress_bar_enabled(),
@@ -201,7 +252,7 @@ def _check_room_unloaded(checkpoint: Checkpoint, kind: Any) -> None:
     A vocabulary head that is not the embeddings too does not count: of it a row or two stay.
     """
     try:
-        with _quietly(), torch.device("meta"):
+        with quietly(), torch.device("meta"):
             model = kind.from_config(checkpoint.config, trust_remote_code=False)
             model.tie_weights()
         inner = {id(parameter) for parameter in model.base_model.parameters()}
@@ -213,22 +264,54 @@ def _check_room_unloaded(checkpoint: Checkpoint, kind: Any) -> None:
     check_room(count * 4, checkpoint.name)
 
 
-def _convert_tokenizer(folder: Path, into: Path, known: int) -> Path:
+def _settings(folder: Path) -> Json:
+    """The arguments of the Transformer module that sentence-transformers saved here."""
+    if not (folder / MODULES).is_file():
+        return {}
+    found = (read_json(folder / name) for name in _SETTINGS)
+    return next((settings for settings in found if settings), {})
+
+
+def _arguments(settings: Json, *kinds: str) -> Json:
+    """Arguments for one of the loaders of transformers, by their new name or an older one."""
+    found: Json = {}
+    for name in (*(f"{kind}_args" for kind in kinds), *(f"{kind}_kwargs" for kind in kinds)):
+        found |= settings.get(name) or {}
+    return {key: argument for key, argument in found.items() if key not in _WHERE}
+
+
+def _load_tokenizer(folder: Path, settings: Json, known: int) -> Any:
+    """The tokenizer as the library builds it; `known` is the size of the model's vocabulary."""
+    there = (folder / TOKENIZER).is_file()
+    lacks = f"{folder} has no {TOKENIZER}, and"
     try:
-        tokenizer = AutoTokenizer.from_pretrained(
-            folder, local_files_only=True, trust_remote_code=False
-        )
+        with quietly():
+            tokenizer = AutoTokenizer.from_pretrained(
+                folder,
+                **_arguments(settings, "processor", "tokenizer"),
+                local_files_only=True,
+                trust_remote_code=False,
+            )
         backend = tokenizer.backend_tokenizer
     except Exception as error:  # every converter fails in its own way
+        problem = f"the tokenizer in {folder} ({first_line(error)}): correct tokenizer_config.json"
+        if not there:
+            problem = f"the tokenizer that it has ({first_line(error)}): save its fast one there"
         raise InvalidModel(
-            f"{folder} has no {TOKENIZER}, and transformers cannot convert the tokenizer that it "
-            f"has ({first_line(error)}): save its fast tokenizer there first"
+            f"{'' if there else f'{lacks} '}transformers cannot load {problem}"
         ) from error
     if backend.get_vocab_size() < known / 2:  # without its vocabulary some classes make up one
         raise InvalidModel(
-            f"{folder} has no {TOKENIZER}, and the tokenizer that it has knows "
+            f"{folder if there else lacks} {'has' if there else ''} a tokenizer that knows "
             f"{backend.get_vocab_size()} tokens of {known}: put its vocabulary there"
         )
-    file = into / TOKENIZER
-    backend.save(str(file))
-    return file
+    if settings.get("do_lower_case") and not _lowers(backend.normalizer):
+        steps = [] if backend.normalizer is None else [backend.normalizer]
+        backend.normalizer = normalizers.Sequence([normalizers.Lowercase(), *steps])
+    return tokenizer
+
+
+def _lowers(normalizer: Any) -> bool:
+    """Whether there is a `Lowercase` among the steps; BERT's own switch does not count there."""
+    steps = list(normalizer) if isinstance(normalizer, normalizers.Sequence) else [normalizer]  # type: ignore[call-overload]
+    return any(isinstance(step, normalizers.Lowercase) for step in steps)

@@ -14,8 +14,8 @@ import torch
 from numpy.typing import NDArray
 
 from flashrank_lite.encoding.collate import JOINED_INPUTS
-from flashrank_lite.errors import InvalidInput
-from flashrank_lite.export.weights import SMALLEST_OUTSIDE, data_file, read_graph
+from flashrank_lite.errors import FlashRankLiteError, InvalidInput, InvalidModel, first_line
+from flashrank_lite.export.graph.weights import SMALLEST_OUTSIDE, data_file, read_graph
 
 OPSET = 18  # the first with BitwiseAnd, for tables of 4 bits
 # From LayerNormalization on, to the last that the tracer writes. What is fused later may raise the
@@ -54,6 +54,21 @@ def to_onnx(
         An fp32 graph with the output ``logits``; onnxruntime's own fused operators in it.
     """
     example = {name: _example(name) for name in inputs}
+    try:
+        return _trace(module, folder, example, opset)
+    except FlashRankLiteError:
+        raise
+    except Exception as error:  # an operator that ONNX lacks; onnxruntime refuses what was traced
+        raise InvalidModel(
+            f"this architecture does not turn into ONNX ({first_line(error)}): export a model of "
+            "another one"
+        ) from error
+
+
+def _trace(
+    module: torch.nn.Module, folder: Path, example: Mapping[str, torch.Tensor], opset: int
+) -> onnx.ModelProto:
+    inputs = tuple(example)
     with tempfile.TemporaryDirectory(dir=folder) as traced, warnings.catch_warnings():
         # The TorchScript exporter emits the patterns that onnxruntime's fusions look for.
         warnings.simplefilter("ignore")

@@ -14,8 +14,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from flashrank_lite.export.nodes import drop_unused
-from flashrank_lite.export.weights import value
+from flashrank_lite.export.graph.nodes import drop_unused
+from flashrank_lite.export.graph.weights import value
 
 BLOCK = 64
 SMALLEST_ROWS = 128  # smaller tables are not worth it

@@ -5,14 +5,26 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from flashrank_lite.errors import InvalidInput, ModelNotFound
+from flashrank_lite.errors import InvalidInput, InvalidModel, ModelNotFound
 from flashrank_lite.export.card import describe
-from flashrank_lite.export.classifiers import read_classifier
-from flashrank_lite.export.generators import read_decoder, read_decoder_classifier, read_seq2seq
-from flashrank_lite.export.loading import Checkpoint, open_checkpoint
-from flashrank_lite.export.modular import MODULES, read_modular
-from flashrank_lite.export.recipes import Recipe, find_recipe
+from flashrank_lite.export.checkpoints.classifiers import read_classifier
+from flashrank_lite.export.checkpoints.generators import (
+    read_decoder,
+    read_decoder_classifier,
+    read_seq2seq,
+)
+from flashrank_lite.export.checkpoints.loading import MODULES, Checkpoint, open_checkpoint
+from flashrank_lite.export.checkpoints.modular import read_modular
+from flashrank_lite.export.checkpoints.recipes import Recipe, find_recipe
 from flashrank_lite.export.source import Source
+from flashrank_lite.models.manifest import read_json
+
+# Types of models that a trace cannot follow, and why. Each was tried.
+UNTRACEABLE = {
+    "fnet": "its Fourier transform has no ONNX operator",
+    "funnel": "it pools tokens to sizes that a trace fixes to those of its example",
+    "longformer": "it pads text to whole windows, whose number a trace fixes to that of its example",
+}
 
 
 def read_checkpoint(
@@ -21,6 +33,8 @@ def read_checkpoint(
     max_length: int | None = None,
     recipe: Recipe | None = None,
     name: str | None = None,
+    relevant: str | None = None,
+    parse_special: bool = False,
 ) -> Source:
     """Load a reranker (``config.json``, weights, a tokenizer) as transformers saves it.
 
@@ -32,6 +46,9 @@ def read_checkpoint(
         max_length: tokens of a pair; None for what its files say.
         recipe: how to ask a model that answers in words; None for what its family is asked.
         name: of the model; None for the folder's.
+        relevant: the name of the relevant one of two classes, where the names don't tell.
+        parse_special: have control tokens that are written out in a passage count as such in a
+            prompt, as in transformers; otherwise they are plain text.
 
     Raises:
         ModelNotFound: there is no such folder.
@@ -42,7 +59,14 @@ def read_checkpoint(
         raise ModelNotFound(
             f"{folder} is not a folder: pass one that holds config.json and weights"
         )
-    checkpoint = open_checkpoint(folder, name)
+    kind = str((read_json(folder / "config.json") or {}).get("model_type"))
+    if kind in UNTRACEABLE:
+        raise InvalidModel(
+            f"{folder} cannot be exported, whatever the settings: a model of type {kind} does not "
+            f"turn into ONNX ({UNTRACEABLE[kind]}). BERT, ELECTRA, DistilBERT, (XLM-)RoBERTa, "
+            "CamemBERT, DeBERTa-v2, ModernBERT, T5, Qwen, Gemma and other decoders do"
+        )
+    checkpoint = open_checkpoint(folder, name, relevant)
     if max_length is not None:
         limit = checkpoint.positions or max_length
         if not 0 < max_length <= limit:
@@ -50,6 +74,9 @@ def read_checkpoint(
                 f"max_length must be from 1 to the {limit} positions of the model, not {max_length}"
             )
     source = describe(_read(checkpoint, recipe), folder)
+    if parse_special and source.template is not None:
+        template = replace(source.template, parse_special=True)
+        source = replace(source, template=template)
     return source if max_length is None else replace(source, max_length=max_length)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from flashrank_lite.encoding.template import Template
 from flashrank_lite.errors import InvalidModel
-from flashrank_lite.export.loading import Checkpoint
+from flashrank_lite.export.checkpoints.loading import Checkpoint
 from flashrank_lite.models.manifest import read_json
 
 
@@ -24,12 +24,14 @@ class Recipe:
         yes: the token whose logit says "relevant".
         no: the token whose logit is taken off it; None for none.
         max_length: tokens of a prompt, where the recipe limits it.
+        saved: whether it is the checkpoint's own, which its library fills in by itself.
     """
 
     template: Template
     yes: str
     no: str | None
     max_length: int | None = None
+    saved: bool = False
 
 
 _IM_START, _IM_END = "<|im_start|>", "<|im_end|>"

@@ -7,16 +7,23 @@ from typing import Any
 import torch
 from transformers import AutoModelForSequenceClassification
 
+from flashrank_lite.encoding.template import Template
 from flashrank_lite.errors import InvalidModel
-from flashrank_lite.export.loading import Checkpoint, as_source, load_model
+from flashrank_lite.export.checkpoints.library import cross_encoder
+from flashrank_lite.export.checkpoints.loading import Checkpoint, as_source, load_model
 from flashrank_lite.export.source import Source
 from flashrank_lite.models.config import activation, relevant_class
 
 HEAD = "relevance head"
+TOKEN_TYPES = "token_type_ids"
 
 
-def read_classifier(checkpoint: Checkpoint) -> Source:
-    """A checkpoint that ``AutoModelForSequenceClassification`` loads.
+def read_classifier(checkpoint: Checkpoint, template: Template | None = None) -> Source:
+    """A checkpoint that `AutoModelForSequenceClassification` loads.
+
+    Args:
+        checkpoint: the folder.
+        template: the prompt that query and passage are put into; None to join them as a pair.
 
     Raises:
         InvalidModel: it has no trained head, or one of more than two classes.
@@ -24,10 +31,16 @@ def read_classifier(checkpoint: Checkpoint) -> Source:
     head = read_head(checkpoint)
     model = load_model(checkpoint, AutoModelForSequenceClassification, HEAD)
     inputs = model_inputs(checkpoint)
+    if template is not None and not template.pair:
+        inputs = inputs[:2]  # one text, whose token types are all 0
     t5 = hasattr(model, "classification_head") and hasattr(model, "transformer")
     module = T5Classifier(model) if t5 else Logits(model, inputs)
     return as_source(
-        *(checkpoint, module, inputs), activation=activation(checkpoint.stated), head=head
+        *(checkpoint, module, inputs),
+        activation=activation(checkpoint.stated),
+        head=head,
+        template=template,
+        library=cross_encoder(checkpoint, head, inputs),
     )
 
 
@@ -35,24 +48,40 @@ def read_head(checkpoint: Checkpoint) -> dict[str, Any]:
     """The manifest's head: one logit, or two classes and which of them is relevant.
 
     Raises:
-        InvalidModel: there are more classes.
+        InvalidModel: there are more classes, or nothing tells which of two is the relevant one.
     """
     classes = checkpoint.config.num_labels
+    names = [str(name) for _, name in sorted(checkpoint.config.id2label.items())]
     if classes == 1:
         return {"type": "logit"}
-    if classes == 2:
-        return {"type": "two_class", "relevant": relevant_class(checkpoint.stated)}
-    raise InvalidModel(
-        f"{checkpoint.folder} has {classes} classes "
-        f"({', '.join(map(str, checkpoint.config.id2label.values()))}): "
-        "a relevance head has one logit, or two classes"
-    )
+    if classes != 2:
+        raise InvalidModel(
+            f"{checkpoint.folder} has {classes} classes ({', '.join(names)}): "
+            "a relevance head has one logit, or two classes"
+        )
+    if checkpoint.relevant is not None:
+        if checkpoint.relevant not in names:
+            raise InvalidModel(
+                f"{checkpoint.folder} has no class {checkpoint.relevant!r}: pass --relevant with "
+                f"one of {', '.join(names)}"
+            )
+        return {"type": "two_class", "relevant": names.index(checkpoint.relevant)}
+    return {
+        "type": "two_class",
+        "relevant": relevant_class({"id2label": checkpoint.config.id2label}),
+    }
 
 
 def model_inputs(checkpoint: Checkpoint) -> tuple[str, ...]:
-    """Token types only where the model tells them apart."""
+    """Names of the model's inputs: token types only where it was trained with them.
+
+    An explicit `model_input_names` without them is honoured: transformers then feeds zeros. That
+    the default of a tokenizer class lacks them says nothing: it changed between versions.
+    """
     types = getattr(checkpoint.config, "type_vocab_size", 0) or 0
-    return ("input_ids", "attention_mask", *(("token_type_ids",) if types > 1 else ()))
+    stated = checkpoint.tokenizer_config.get("model_input_names")
+    honoured = not isinstance(stated, list) or TOKEN_TYPES in stated
+    return ("input_ids", "attention_mask", *((TOKEN_TYPES,) if types > 1 and honoured else ()))
 
 
 class Logits(torch.nn.Module):

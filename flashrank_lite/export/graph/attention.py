@@ -15,7 +15,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from flashrank_lite.export.nodes import Feeds, drop_unused, watch
+from flashrank_lite.export.graph.nodes import Feeds, drop_unused, watch
 
 OPSET = 23  # of the ONNX operators, the first with Attention; onnxruntime has it since 1.23
 # The least that is added to a score before the softmax. exp(-60) is 9e-27, and still a normal

@@ -58,6 +58,31 @@ class Scale:
 
 
 @dataclass(frozen=True)
+class TokenScale:
+    """uint8 quantisation with a scale for each token, set when the graph runs.
+
+    stored = zero_point + (real + shift) / scale, where 255 (or, around a zero point of 128, 127) is
+    the token's largest magnitude. GELU's results hardly go below 0, so that a shift which makes
+    them positive keeps a bit that a zero point in the middle would waste.
+    """
+
+    shift: Floats
+    zero_point: int
+
+    @property
+    def levels(self) -> int:
+        """Steps from the zero point to the largest magnitude."""
+        return 255 - self.zero_point
+
+    def rounded(self, values: Floats) -> Floats:
+        """`values` as their 8 bits give them back, still shifted."""
+        moved = values + self.shift
+        scale = np.abs(moved).max(1, keepdims=True).clip(1e-8) / self.levels
+        stored = np.clip(np.rint(moved / scale), -self.zero_point, self.levels)
+        return np.asarray(stored * scale, np.float32)
+
+
+@dataclass(frozen=True)
 class Matrix:
     """A rounded matrix: real = scale * stored, column by column, and what the bias gains."""
 
@@ -89,13 +114,26 @@ def activation_scale(rows: Floats, weights: Sequence[Floats]) -> Scale:
     return best
 
 
+def token_scale(rows: Floats, weights: Sequence[Floats]) -> TokenScale:
+    """Of a shift and a zero point in the middle the one that changes the products less."""
+    step = max(1, len(rows) // ROWS_TRIED)
+    tried, none = rows[::step], np.zeros(rows.shape[1], np.float32)
+    gram = sum(w @ w.T for w in weights)
+    damage = {}
+    for found in (TokenScale(-rows.min(0).clip(max=0), 0), TokenScale(none, 128)):
+        error = found.rounded(tried) - tried - found.shift
+        damage[float(np.einsum("ri,ij,rj->", error, gram, error, optimize=True))] = found
+    return damage[min(damage)]
+
+
 def round_matrix(weight: Floats, exact: Floats, rounded: Floats) -> Matrix:
     """Round ``weight``, (inner, columns).
 
     Args:
         weight: the matrix.
         exact: activations, (rows, inner).
-        rounded: the same as their 8 bits give them back.
+        rounded: the same as their 8 bits give them back; a constant that they are shifted by goes
+            into the bias.
     """
     centred = rounded - rounded.mean(0)
     gram = (centred.T @ centred).astype(np.float64)
