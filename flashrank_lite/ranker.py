@@ -115,7 +115,7 @@ class Ranker:
         fusion: sort by a blend of the model and the first stage, whose scores the passages carry
             (else it is the order they are in): "rrf" blends ranks, "linear" and "z" scores brought
             to one scale. `score` is then the blend, in [0, 1]. None for the model alone.
-        weight: of the model in the blend, from 0 to 1; None for what was measured to be best.
+        weight: of the model in the blend, from 0 to 1; None for 0.8.
         first_stage: "given", or "bm25" to score the passages of the list by BM25 for the blend
             (pip install "flashrank-lite[bm25]"); None for "given".
         text: what of a passage is its text, as for `rank`; None for the usual places: `text`,
