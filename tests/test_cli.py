@@ -14,7 +14,7 @@ import flashrank_lite
 from flashrank_lite import Ranker
 from flashrank_lite.cli import main
 
-FIELDS = {"text", "score", "logit", "index", "id", "meta", "truncated"}
+FIELDS = {"text", "score", "logit", "index", "id", "meta", "truncated", "span"}
 
 
 @pytest.fixture
