@@ -61,7 +61,7 @@ class Registry:
             )
             self._models[spec.name] = model = ServedModel(spec.name, ranker)
             model.warm_up()
-            logger.info("serving %s: %s", spec.name, model.info["variant"])
+            logger.info("serving %s: %s", spec.name, model.info["graph"])
         self.ready = True
 
     def choose(self, name: str | None) -> ServedModel:

@@ -39,6 +39,7 @@ class Facts:
     began: float = field(default_factory=time.perf_counter)
     dialect: str = "-"
     model: str = "-"
+    device: str = "cpu"
     passages: int = 0
     characters: int = 0
     tokens: int = 0
@@ -84,7 +85,8 @@ class Service:
             model = self.registry.choose(asked.model)
             job = Job(model, asked.pairs, asked.options)
             check_tokens(job, settings)
-            facts.model, facts.passages = model.name, len(asked.pairs)
+            facts.model, facts.device = model.name, str(model.info["device"])
+            facts.passages = len(asked.pairs)
             facts.characters = sum(len(text) for _, text in asked.pairs)
             facts.read_seconds = facts.seconds
             if settings.log_texts and asked.pairs:
