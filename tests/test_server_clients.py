@@ -27,7 +27,7 @@ def collected() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def server():
-    aliases = {name: "nano" for name in ("rerank-v3.5", "jina-reranker-v2", "bge")}
+    aliases = dict.fromkeys(("rerank-v3.5", "jina-reranker-v2", "bge"), "nano")
     settings = Settings(models=(ModelSpec("nano"),), aliases=aliases, api_keys=(KEY,))
     with serving(settings) as running:
         yield running
@@ -42,7 +42,7 @@ def test_cohere_v1(server: Server):
         found = client.rerank(
             model="rerank-v3.5", query=QUERY, documents=documents, top_n=2, return_documents=True
         )
-    assert [one.index for one in found.results][0] == BEST
+    assert next(one.index for one in found.results) == BEST
     assert len(found.results) == 2
     assert found.results[0].document.text == TEXTS[BEST]
     assert found.results[0].relevance_score > found.results[1].relevance_score
@@ -91,7 +91,7 @@ def test_litellm(server: Server, model: str, path: str, monkeypatch):
     found = litellm.rerank(
         model=model, query=QUERY, documents=TEXTS, top_n=2, api_base=server.url + path, api_key=KEY
     )
-    assert [one["index"] for one in found.results][0] == BEST
+    assert next(one["index"] for one in found.results) == BEST
     assert len(found.results) == 2
     assert found.results[0]["document"]["text"] == TEXTS[BEST]
 
@@ -107,7 +107,7 @@ def test_haystacks_tei_ranker(server: Server):
     )
     documents = [Document(content=text) for text in TEXTS]
     found = ranker.run(query=QUERY, documents=documents)["documents"]
-    assert [one.content for one in found][0] == TEXTS[BEST]
+    assert next(one.content for one in found) == TEXTS[BEST]
     assert len(found) == 2
     assert found[0].score > found[1].score
 
@@ -117,9 +117,7 @@ def test_langchains_cohere_reranker(server: Server):
     from langchain_cohere import CohereRerank
     from langchain_core.documents import Document
 
-    reranker = CohereRerank(
-        model="rerank-v3.5", cohere_api_key=KEY, base_url=server.url, top_n=2
-    )
+    reranker = CohereRerank(model="rerank-v3.5", cohere_api_key=KEY, base_url=server.url, top_n=2)
     documents = [Document(page_content=text) for text in TEXTS]
     found = reranker.compress_documents(documents, QUERY)
     assert found[0].page_content == TEXTS[BEST]
@@ -137,7 +135,7 @@ def test_langchains_jina_reranker(server: Server, monkeypatch):
     documents = [Document(page_content=text) for text in TEXTS]
     found = reranker.compress_documents(documents, QUERY)
     reranker.session.close()
-    assert [one.page_content for one in found][0] == TEXTS[BEST]
+    assert next(one.page_content for one in found) == TEXTS[BEST]
     assert len(found) == 2
 
 

@@ -14,7 +14,10 @@ SMALL = {"query": QUERY, "texts": PASSAGES}
 
 def huge(count: int = 2000, name: str = "a") -> dict[str, object]:
     """Passages that keep a small machine busy for many seconds; no two are alike."""
-    return {"query": QUERY, "texts": [f"{name} {n} " + "flea dog rust " * 150 for n in range(count)]}
+    return {
+        "query": QUERY,
+        "texts": [f"{name} {n} " + "flea dog rust " * 150 for n in range(count)],
+    }
 
 
 def metric(server: Server, name: str) -> float:
@@ -39,7 +42,10 @@ def test_a_small_request_does_not_wait_for_a_huge_one():
 
 def test_a_huge_request_is_answered_beside_a_stream_of_small_ones():
     texts = huge(40)["texts"]
-    with serving(Settings(timeout=600)) as server, concurrent.futures.ThreadPoolExecutor(5) as clients:
+    with (
+        serving(Settings(timeout=600)) as server,
+        concurrent.futures.ThreadPoolExecutor(5) as clients,
+    ):
         large = clients.submit(server.post, "/rerank", {"query": QUERY, "texts": texts})
 
         def stream() -> int:

@@ -6,6 +6,7 @@ import argparse
 import os
 from dataclasses import fields
 
+from flashrank_lite.cli.command import Command
 from flashrank_lite.errors import MissingExtra
 
 DESCRIPTION = (
@@ -45,3 +46,13 @@ def run(arguments: argparse.Namespace) -> int:
             f'serving needs {error.name}: pip install "flashrank-lite[server]"'
         ) from error
     return serve(settings)
+
+
+COMMAND = Command(
+    name="serve",
+    help="serve models over HTTP, to the clients of others",
+    description=DESCRIPTION,
+    examples=EXAMPLES,
+    add_flags=add_flags,
+    run=run,
+)
