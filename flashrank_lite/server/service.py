@@ -96,6 +96,8 @@ class Service:
         facts.tokens, facts.truncated = job.tokens, sum(hit.truncated for hit in hits)
         facts.queue_seconds, facts.score_seconds = job.queue_seconds, job.scoring_seconds
         _check_truncation(asked, hits, settings, model.max_length)
+        if asked.blend is not None:
+            hits = asked.blend.of(hits)
         return Ranking(
             request=asked,
             id=facts.id,
@@ -203,7 +205,9 @@ def _check_truncation(
 def _chosen(asked: RankingRequest, hits: list[RankedPassage]) -> list[RankedPassage]:
     """Those to answer, in their order, each with its place in the request."""
     if asked.in_order:
-        hits = sorted(hits, key=lambda hit: -hit.logit)  # stable: ties keep the request's order
+        by = "logit" if asked.blend is None else "score"
+        # stable: ties keep the request's order
+        hits = sorted(hits, key=lambda hit: -getattr(hit, by))
     if asked.min_score is not None:
         score = "logit" if asked.raw_scores else "score"
         hits = [hit for hit in hits if getattr(hit, score) >= asked.min_score]
