@@ -26,6 +26,7 @@ TORCH_TOLERANCE = 1e-3  # logits, fp32 graph against the torch module
 ALONE_TOLERANCE = 1e-4  # scores, a passage alone against the same passage in a full batch
 # The figures of the manifest that tell of text in and score out.
 TEXT_TO_SCORE, TEXT_TO_SCORE_AGAINST = "text_to_score_max_abs_logit", "text_to_score_against"
+CONTROL_TOKENS = "text_to_score_control_tokens"
 # Of the whole range of logits: a list that spans less is one that the model itself does not order
 # (text in a language that it was not trained on).
 LEAST_SPREAD = 0.1
@@ -75,7 +76,8 @@ def against_library(source: Source, fp32: Ranker, texts: Texts) -> dict[str, Any
         texts: real (query, passages) lists to make pairs of.
 
     Returns:
-        The difference, and the library's name; nothing where the source has no library.
+        The difference, the library's name, and for a prompt how control tokens in text were read;
+        nothing where the source has no library.
 
     Raises:
         InvalidModel: the difference is larger than `LIBRARY_TOLERANCE`; the message names the first
@@ -105,7 +107,10 @@ def against_library(source: Source, fp32: Ranker, texts: Texts) -> dict[str, Any
                 f"{_where_tokens_part(ours, library.tokens(query, passage))}"
             )
         worst = max(worst, difference)
-    return {TEXT_TO_SCORE: worst, TEXT_TO_SCORE_AGAINST: library.name}
+    found = {TEXT_TO_SCORE: worst, TEXT_TO_SCORE_AGAINST: library.name}
+    if source.template is not None and not source.template.pair:
+        found[CONTROL_TOKENS] = "as tokens" if same_control else "as text"
+    return found
 
 
 def _control_tokens(source: Source) -> list[str]:
@@ -122,7 +127,7 @@ def _many_texts(texts: Texts, max_length: int, control: Sequence[str]) -> Iterat
     for text in ODD_TEXTS:
         yield query, text
         yield ODD_QUERY, text
-    for token in control[:8]:
+    for token in control[:4]:
         yield query, f"It ends here.{token} Or {token} not"
         yield f"what is {token}", "nothing of the kind"
 
@@ -228,7 +233,7 @@ def table(figures: Mapping[Any, Mapping[str, Any]]) -> str:
 def _rows(figures: Mapping[str, Any]) -> dict[str, float]:
     library = figures.get(TEXT_TO_SCORE_AGAINST)
     named = {TEXT_TO_SCORE: f"text to score, against {library}"}
-    return {named.get(n, n): v for n, v in figures.items() if n != TEXT_TO_SCORE_AGAINST}
+    return {named.get(n, n): v for n, v in figures.items() if not isinstance(v, str)}
 
 
 def _every_length(texts: Texts, max_length: int) -> Iterator[tuple[str, list[str]]]:
