@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from integration_support import ROOT, questions, require
+from integration_support import ROOT, guide_blocks, questions, require
 
 from flashrank_lite import InvalidInput, Ranker
 
@@ -45,11 +45,15 @@ def rows_of(count: int) -> list[tuple[int, str, str]]:
     return [(n, query, text) for n, (query, text) in enumerate(pairs[:count])]
 
 
-def test_pairs_get_the_rankers_scores(spark: SparkSession, ranker: Ranker) -> None:
+def test_the_guides_code_gives_pairs_the_rankers_scores(
+    spark: SparkSession, ranker: Ranker
+) -> None:
     rows: list[Any] = [*rows_of(40), (40, "a query", None), (41, None, "a text")]
     frame = spark.createDataFrame(rows, "n int, query string, text string").repartition(4)
-    score = ScorePairs()
-    scored = frame.mapInPandas(score, score.schema(frame.schema))
+    (block,) = guide_blocks("Spark")
+    names = {"pairs": frame}
+    exec(block, names)
+    scored = names["scored"]
     assert scored.dtypes == [*frame.dtypes, ("score", "float")]
     found = {row.n: row.score for row in scored.collect()}
     expected = ranker.score_pairs([(query, text) for _, query, text in rows[:40]])
