@@ -26,7 +26,7 @@ Answer = Callable[..., Any]
 
 @pytest.fixture
 def answer(capsys: pytest.CaptureFixture[str]) -> Answer:
-    """What ``flashrank-lite models ARGUMENTS`` writes, as JSON; it must succeed."""
+    """What `flashrank-lite models ARGUMENTS` writes, as JSON; it must succeed."""
 
     def call(*arguments: object) -> Any:
         assert main(["models", *map(str, arguments)]) == 0
@@ -37,7 +37,7 @@ def answer(capsys: pytest.CaptureFixture[str]) -> Answer:
 
 @pytest.fixture
 def refusal(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
-    """The one line of error of ``flashrank-lite models ARGUMENTS``."""
+    """The one line of error of `flashrank-lite models ARGUMENTS`."""
 
     def call(status: int, *arguments: object) -> str:
         assert main(["models", *map(str, arguments)]) == status
@@ -80,6 +80,21 @@ def test_list_is_a_table_where_it_is_asked_for(
     assert len(lines) == 1 + len(catalog.entries())
     assert lines[1].split()[:3] == ["nano", "en", "small"]
     assert lines[1].endswith("yes")
+
+
+def test_list_is_sorted_by_what_is_asked_for(hub: LoopbackHub, answer: Answer) -> None:
+    names = [row["name"].lower() for row in answer("list", "--sort", "name")]
+    assert names == sorted(names)
+    sizes = [row["size"] for row in answer("list", "--sort", "size")]
+    assert list(dict.fromkeys(sizes)) == ["tiny", "small", "medium", "large"]
+    assert answer("list", "--sort", "on-disk")[0]["name"] == "nano"
+    figures = [row.get("figure") for row in answer("list", "--sort", "figure")]
+    known = [figure for figure in figures if figure is not None]
+    assert figures[: len(known)] == known
+    same = [figure["value"] for figure in known if figure["data"] == "TREC DL 2019"]
+    assert same == sorted(same, reverse=True)
+    tokens = [row.get("max_length") for row in answer("list", "--sort", "max-length")]
+    assert [n for n in tokens if n] == sorted(n for n in tokens if n)
 
 
 def test_info_knows_the_catalog_a_download_and_a_folder_and_asks_nobody(

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from flashrank_lite.encoding.collate import Pair
@@ -103,6 +104,14 @@ class PairEncoder:
             len(head) + len(query.ids) + len(middle),
             query.cut or passage.cut or len(kept) < len(passage.ids),
         )
+
+    def room(self, query: str) -> int:
+        """Tokens of a passage that a pair with this query holds."""
+        return self._room - len(self.query(query).ids)
+
+    def token_spans(self, text: str) -> NDArray[np.int32]:
+        """Start and end of each token of a text in characters: int32, (n, 2)."""
+        return self._tokens.spans(text)
 
     def chunks(self, pairs: Iterable[tuple[str, str]]) -> Iterator[list[Pair]]:
         """Encode (query, passage) pairs some at a time, so that memory does not grow with the list.
