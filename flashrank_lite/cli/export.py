@@ -17,7 +17,8 @@ DESCRIPTION = """\
 Turn a cross-encoder of Hugging Face format into a folder that ranks without torch: an int8 and an
 fp32 ONNX graph, its tokenizer, a manifest and a model card. Scores of real text are compared with
 those of sentence-transformers (or transformers), and nothing is written that differs; an int8 graph
-that orders passages unlike fp32 is left out. Code in the repository is never run. Needs: pip install "flashrank-lite[export]"
+that orders passages unlike fp32 is left out. Code in the repository is never run.
+Needs: pip install "flashrank-lite[export]"
 """
 
 EXAMPLES = """\
@@ -100,6 +101,12 @@ def add_arguments(parser: argparse.ArgumentParser, positive: Callable[[str], int
         help="control tokens written out in a query or passage count as such in a prompt, as in "
         "transformers (default: they are plain text, so that no passage can end the prompt)",
     )
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on from the graphs that a refused export kept in OUT.kept (it keeps large ones, "
+        "and any with this option)",
+    )
     parser.add_argument("--push-to-hub", metavar="REPO", help="upload OUT as this repository")
 
 
@@ -142,6 +149,7 @@ def run(arguments: argparse.Namespace) -> int:
             precisions=arguments.precision,
             int8=arguments.int8,
             require_int8=arguments.require_int8,
+            resume=arguments.resume,
             table_bits=arguments.table_bits,
             evaluation=lists,
             opset=opset,
