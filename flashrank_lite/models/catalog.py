@@ -54,8 +54,8 @@ class Entry:
         why: what keeps it from being opened.
         good_for: in a few words.
         shape: of its weights, for `milliseconds`.
-        milliseconds: for 100 passages of 92 tokens on 2 cores, measured in fp32 with random weights
-            of its shape (`benchmarks/catalog_timings.py`); compare them with each other only.
+        milliseconds: for 100 passages of 92 tokens on 2 cores, measured with weights of its shape,
+            in fp32 but for the bundled model (`benchmarks/RESULTS.md`).
         figure: a published figure.
     """
 
