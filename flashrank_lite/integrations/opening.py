@@ -34,9 +34,7 @@ def need(package: str, extra: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] != package.partition(".")[0]:
             raise  # it is installed, and lacks something of its own
-        raise MissingExtra(
-            f"{package} is not installed: pip install 'flashrank-lite[{extra}]'"
-        ) from error
+        raise MissingExtra(f"{package} is not installed", extra) from error
 
 
 def open_ranker(model: ModelName, options: Options | None, **arguments: Any) -> Ranker:
