@@ -121,7 +121,7 @@ SIBLINGS = {
         "same",
     ),
     "special tokens": ("bert", "tokenizer_config.json", BERT | {"cls_token": "[MASK]"}, "same"),
-    "length": ("bert", "tokenizer_config.json", {"model_max_length": 40}, "same"),
+    "length": ("bert", "tokenizer_config.json", {"model_max_length": 90}, "same"),
     "no token types": (
         *("bert", "tokenizer_config.json"),
         *({"model_input_names": ["input_ids", "attention_mask"]}, "same"),
@@ -157,7 +157,7 @@ SIBLINGS = {
     "lower case of the module": (
         *("roberta", "sentence_bert_config.json", {"do_lower_case": True}, "same"),
     ),
-    "length of the module": ("bert", "sentence_bert_config.json", {"max_seq_length": 30}, "same"),
+    "length of the module": ("bert", "sentence_bert_config.json", {"max_seq_length": 100}, "same"),
     "arguments of the tokenizer": (
         *("bert", "sentence_bert_config.json"),
         *({"tokenizer_args": BERT | CASED}, "same"),
@@ -189,7 +189,9 @@ def test_whatever_a_file_says_scores_are_the_librarys_or_the_export_is_refused(
     assert figures["text_to_score_against"].startswith("sentence-transformers ")
     types = {"processor_kwargs": {"model_input_names": TYPED}} if "unstated" in name else {}
     query, found = TEXTS[0]
-    expected = library_scores(folder, query, [*ODD, *found], **types)
+    length = json.loads((tmp_path / "out" / "reranker.json").read_text())["max_length"]
+    assert length == {"length": 90, "length of the module": 100}.get(name, families.POSITIONS)
+    expected = library_scores(folder, query, [*ODD, *found], max_length=length, **types)
     with Ranker(tmp_path / "out", activation="raw") as ranker:
         np.testing.assert_allclose(ranker.score(query, [*ODD, *found]), expected, atol=1e-4)
 
