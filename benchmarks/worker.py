@@ -1,7 +1,7 @@
 """One engine in a process of its own, told what to do by lines of JSON.
 
 It runs in the engine's environment, so it knows the standard library and that engine alone. Each
-line on standard input is ``{"do": ...}``, each line on standard output the answer; what the
+line on standard input is `{"do": ...}`, each line on standard output the answer; what the
 engine prints goes to standard error. Times are taken here, around the call, in milliseconds.
 """
 
@@ -27,7 +27,7 @@ BATCH_TOKENS = 512  # of the OpenVINO reference, as ours
 
 
 def flashrank_lite(model: str, cores: int, imported: Imported) -> Score:
-    """Ours, as people call it; threads come from the affinity that the process was given."""
+    """This package with its defaults; threads follow the affinity that the process was given."""
     from flashrank_lite import Ranker
 
     imported()
@@ -149,10 +149,11 @@ KINDS = {
     for kind in (flashrank_lite, flashrank, fastembed, torch, onnx, qint8, openvino)
 }
 _now = SimpleNamespace()  # the engine that was loaded, the texts that were given
+_profiled: list[Any] = []  # the sessions that write a profile
 
 
 def load(kind: str, model: str, cores: int, profile: str = "") -> dict[str, float]:
-    """Import and load; ``started`` and ``ready`` are seconds of the system's monotonic clock."""
+    """Import and load; `started` and `ready` are seconds of the system's monotonic clock."""
     if profile:
         _profile_into(profile)
     begun = time.monotonic()
@@ -206,7 +207,7 @@ def profile() -> dict[str, object]:
 
     Operators of batches that ran side by side are all in it; `at_once` says how many did.
     """
-    file = _now.ranker._model._graph._sessions.first.end_profiling()
+    file = _profiled[0].end_profiling()
     with open(file, encoding="utf-8") as handle:
         events = json.load(handle)
     spent: Counter[str] = Counter()
@@ -222,6 +223,11 @@ def _profile_into(folder: str) -> None:
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     import onnxruntime
 
+    class Kept(onnxruntime.InferenceSession):  # type: ignore[misc]
+        def __init__(self, *arguments: Any, **more: Any) -> None:
+            super().__init__(*arguments, **more)
+            _profiled.append(self)
+
     class Profiled(onnxruntime.SessionOptions):  # type: ignore[misc]
         def __init__(self) -> None:
             super().__init__()
@@ -229,6 +235,7 @@ def _profile_into(folder: str) -> None:
             self.profile_file_prefix = os.path.join(folder, "profile")
 
     onnxruntime.SessionOptions = Profiled
+    onnxruntime.InferenceSession = Kept
 
 
 def _together(callers: int, function: Callable[[], list[float]]) -> list[list[float]]:

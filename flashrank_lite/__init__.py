@@ -1,4 +1,6 @@
-"""Rank passages for a query with a small cross-encoder, on a CPU, without torch.
+"""Rerank passages for a query on a CPU, without torch.
+
+A small late-interaction reranker is in the package; any cross-encoder can be loaded or exported.
 
     from flashrank_lite import Ranker
 
@@ -12,6 +14,7 @@ from importlib import import_module
 
 TYPE_CHECKING = False  # what type checkers take for typing's, without importing typing (18 ms)
 if TYPE_CHECKING:
+    from flashrank_lite.calibration import Calibration
     from flashrank_lite.errors import (
         AccessDenied,
         CacheNotWritable,
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
         RankerClosed,
     )
     from flashrank_lite.hits import RankedPassage
+    from flashrank_lite.passages import Fields
     from flashrank_lite.ranker import Ranker
 
 # Since 1.29 onnxruntime's builds collect telemetry from their import on (onnxruntime#27379): a
@@ -40,9 +44,11 @@ __version__ = "0.1.0"
 __all__ = [
     "AccessDenied",
     "CacheNotWritable",
+    "Calibration",
     "CallCancelled",
     "ChecksumMismatch",
     "DownloadFailed",
+    "Fields",
     "FlashRankLiteError",
     "InvalidInput",
     "InvalidModel",
@@ -56,7 +62,12 @@ __all__ = [
     "__version__",
 ]
 
-_HOMES = {"Ranker": "ranker", "RankedPassage": "hits"}
+_HOMES = {
+    "Calibration": "calibration",
+    "Fields": "passages",
+    "RankedPassage": "hits",
+    "Ranker": "ranker",
+}
 
 
 def __getattr__(name: str) -> object:

@@ -107,6 +107,15 @@ class CrossEncoder:
             start = part.stop
         return scores
 
+    def room(self, query: str, *, instruction: str | None = None) -> int:
+        """`TokenScorer.room`."""
+        encoder = self._encoder if instruction is None else self._with_instruction(instruction)
+        return encoder.room(query)
+
+    def token_spans(self, text: str) -> NDArray[np.int32]:
+        """`TokenScorer.token_spans`."""
+        return self._encoder.token_spans(text)
+
     def info(self) -> dict[str, Any]:
         """What `Ranker.info` says of the model and of how it runs."""
         found, encoder = self._model, self._encoder

@@ -18,12 +18,19 @@ class RankedPassage:
 
     Attributes:
         text: the passage, as given.
-        score: `logit` through the ranker's activation; in [0, 1] with "sigmoid".
-        logit: what the model said, unbounded; hits are sorted by it.
-        index: position of the passage in the list that was ranked.
+        score: `logit` through the ranker's activation; in [0, 1] with "sigmoid". With fusion the
+            blend instead.
+        logit: what the model said, unbounded; hits are sorted by it, or by the blend. Those that
+            the second model of a cascade read come before the others.
+        index: position of the passage in the list that was ranked; of a hit that was ranked again,
+            in the list that was ranked first.
         id: the caller's id, if the passage had one.
         meta: the caller's metadata, unchanged values in a new dict.
         truncated: True if the model did not see all of the query or of the passage.
+        span: start and end of the best window in characters of the passage, which is all of a
+            passage that was read in one piece; None with long="truncate".
+        source: the caller's object that the passage was read from, a row of a table as a dict; not
+            in `to_dict()`.
     """
 
     text: str
@@ -33,6 +40,8 @@ class RankedPassage:
     id: str | int | None = None
     meta: dict[str, Any] = field(default_factory=dict)
     truncated: bool = False
+    span: tuple[int, int] | None = None
+    source: Any = field(default=None, repr=False, compare=False)
 
     def to_dict(self) -> dict[str, Any]:
         """The hit as plain JSON types: `json.dumps` works on it whatever the metadata holds.
@@ -52,6 +61,7 @@ class RankedPassage:
             "id": _json(self.id),
             "meta": _json(self.meta),
             "truncated": self.truncated,
+            "span": None if self.span is None else list(self.span),
         }
 
 

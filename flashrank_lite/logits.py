@@ -3,7 +3,7 @@
 A relevance head gives one logit per pair, or two classes, of which one means "relevant".
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from flashrank_lite.errors import InvalidModel, NonFiniteScores
 
 Activation = Literal["sigmoid", "raw"]
+Curve = Callable[[NDArray[np.float32]], NDArray[np.float32]]  # it never falls: the order is kept
 
 _FLOATS = ("tensor(float16)", "tensor(float)", "tensor(double)")
 _SMALLEST = np.finfo(np.float32).tiny  # of a probability, so that its logit is finite
@@ -124,8 +125,11 @@ def read_logits(array: NDArray[Any], rows: int, name: str, head: Head) -> NDArra
     return logits
 
 
-def activate(logits: NDArray[np.float32], activation: Activation) -> NDArray[np.float32]:
-    """Scores for logits: through the sigmoid, or unchanged ("raw")."""
+def activate(logits: NDArray[np.float32], activation: Activation | Curve) -> NDArray[np.float32]:
+    """Scores for logits: through the sigmoid or a curve of the user's, or unchanged ("raw")."""
+    if not isinstance(activation, str):
+        probabilities: NDArray[np.float32] = activation(logits)
+        return probabilities
     if activation == "raw":
         return np.array(logits)
     # 1 / (1 + e^-x), without overflow whatever the sign
@@ -137,7 +141,7 @@ def _inverse(probabilities: NDArray[np.float32], head: Head) -> NDArray[np.float
     """Logits whose sigmoid, or softmax, these probabilities are; finite where they are 0 or 1."""
     logarithms = np.log(np.maximum(probabilities, _SMALLEST))
     if head.graph_activation == "softmax" and head.type == "two_class":
-        return logarithms
+        return np.asarray(logarithms, np.float32)
     rest = np.maximum(1 - probabilities.astype(np.float64), _SMALLEST)
     logits: NDArray[np.float32] = (logarithms - np.log(rest)).astype(np.float32)
     return logits

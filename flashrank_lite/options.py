@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
@@ -30,3 +30,7 @@ class ModelOptions:
     instruction: str | None = None
     device: Device | None = None
     providers: Providers | None = None
+
+    def of_another_model(self) -> ModelOptions:
+        """Those that hold for any model: of this machine and this user, not of this model."""
+        return replace(self, revision=None, file=None, max_length=None, instruction=None)

@@ -7,7 +7,7 @@ they take many lists at once, because others share batches across them.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,11 +38,25 @@ class Scores:
         truncated: bool, (n,): the model did not see all of the query or of the passage.
         spans: int32, (n, 2): start and end of the best window, in characters of the passage; None
             from a scorer without windows.
+        stages: int8, (n,): which scorer of a cascade the logit is of; a later one's passages come
+            before an earlier one's, whatever the logits. None where one scorer read them all.
+        fused: float32, (n,), in [0, 1]: the logit blended with a first stage's score, by which the
+            passages are sorted instead; NaN where the logit stands alone. None without a blend.
     """
 
     logits: NDArray[np.float32]
     truncated: NDArray[np.bool_]
     spans: NDArray[np.int32] | None = None
+    stages: NDArray[np.int8] | None = None
+    fused: NDArray[np.float32] | None = None
+
+    def order(self) -> NDArray[np.intp]:
+        """Places of the passages, best first; ties keep the order of the texts."""
+        keys = self.logits
+        if self.fused is not None:
+            keys = np.where(np.isnan(self.fused), self.logits, self.fused)
+        stages = np.zeros(len(keys), np.int8) if self.stages is None else self.stages
+        return np.lexsort((-keys, -stages))
 
 
 class Scorer(Protocol):
@@ -71,4 +85,26 @@ class Scorer(Protocol):
 
     def close(self) -> None:
         """Calls in flight finish, later ones raise RankerClosed; closing twice is fine."""
+        ...
+
+
+@runtime_checkable
+class TokenScorer(Scorer, Protocol):
+    """A scorer that says how its tokens lie in a text, so that long texts can be split for it.
+
+    Optional: without these two methods a scorer works everywhere but inside
+    `flashrank_lite.strategies.windows.Windows`.
+    """
+
+    def room(self, query: str, *, instruction: str | None = None) -> int:
+        """Tokens of a passage that are read beside this query, at least 1.
+
+        Args:
+            query: the query.
+            instruction: as for `score`.
+        """
+        ...
+
+    def token_spans(self, text: str) -> NDArray[np.int32]:
+        """Start and end of each token of a text in characters: int32, (n, 2)."""
         ...

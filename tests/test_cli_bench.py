@@ -1,16 +1,13 @@
 """flashrank-lite bench: what it measures is there, in turn, and on the user's own passages."""
 
 import json
-from pathlib import Path
 
 import pytest
+from cli_support import EXAMPLE, QUERY, screen, written
 
 from flashrank_lite.cli import main
-from flashrank_lite.cli.bench import measure, percentile, table
+from flashrank_lite.cli.bench import write_measured
 from flashrank_lite.models.packages import bundled_folder
-
-EXAMPLE = Path(__file__).parents[1] / "examples" / "agriculture.jsonl"
-QUERY = "where did agriculture first arise"
 
 
 @pytest.fixture
@@ -59,10 +56,21 @@ def test_several_models_are_compared_list_by_list(bench):
     assert all(ratio > 0 for ratio in ratios)
 
 
-def test_what_was_cut_is_said():
-    facts = measure(QUERY, ["flea " * 300, "short"], models=[None], repeats=1, max_length=64)
-    assert [entry["truncated"] for entry in facts["models"][0]["lists"]] == [1, 1]
-    assert any("1 passages cut to 64 tokens" in line for line in table(facts))
+def test_what_was_cut_is_said(bench, tmp_path):
+    file = tmp_path / "long.txt"
+    file.write_text("flea " * 300 + "\nshort\n", encoding="utf-8")
+    short = ("--max-length", 64, "--repeats", 1, "--counts", "1,2")
+    [model] = json.loads(bench(QUERY, file, *short)[1])["models"]
+    assert [entry["truncated"] for entry in model["lists"]] == [1, 1]
+    assert "1 passages cut to 64 tokens" in bench(QUERY, file, *short, "--format", "table")[1]
+
+
+def test_the_table_has_the_median_and_the_95th_percentile_of_the_rounds(bench):
+    facts = json.loads(bench(QUERY, EXAMPLE, "--counts", 1, "--repeats", 1)[1])
+    facts["models"][0]["lists"][0]["milliseconds"] = [float(n) for n in range(21, 0, -1)]
+    to = screen()
+    write_measured(facts, to)
+    assert written(to).splitlines()[1].split()[2:4] == ["11.0", "20.0"]
 
 
 @pytest.mark.parametrize("counts", ["0", "1,x", "", "1,,2", "-1"])
@@ -78,14 +86,6 @@ def test_a_file_without_passages_is_refused(bench, tmp_path):
     status, out, err = bench(QUERY, empty)
     assert (status, out) == (1, "")
     assert "no passages to measure on" in err
-
-
-@pytest.mark.parametrize(
-    ("values", "share", "expected"),
-    [([3.0], 0.95, 3.0), ([1, 2, 3], 0.5, 2), ([4, 1, 3, 2], 1.0, 4), ([0, 10], 0.95, 9.5)],
-)
-def test_a_percentile_lies_between_its_neighbours(values, share, expected):
-    assert percentile(values, share) == pytest.approx(expected)
 
 
 def test_help_says_that_a_model_may_be_a_name(capsys: pytest.CaptureFixture[str]) -> None:

@@ -26,7 +26,7 @@ Answer = Callable[..., Any]
 
 @pytest.fixture
 def answer(capsys: pytest.CaptureFixture[str]) -> Answer:
-    """What ``flashrank-lite models ARGUMENTS`` writes, as JSON; it must succeed."""
+    """What `flashrank-lite models ARGUMENTS` writes, as JSON; it must succeed."""
 
     def call(*arguments: object) -> Any:
         assert main(["models", *map(str, arguments)]) == 0
@@ -37,7 +37,7 @@ def answer(capsys: pytest.CaptureFixture[str]) -> Answer:
 
 @pytest.fixture
 def refusal(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
-    """The one line of error of ``flashrank-lite models ARGUMENTS``."""
+    """The one line of error of `flashrank-lite models ARGUMENTS`."""
 
     def call(status: int, *arguments: object) -> str:
         assert main(["models", *map(str, arguments)]) == status
@@ -82,6 +82,21 @@ def test_list_is_a_table_where_it_is_asked_for(
     assert lines[1].endswith("yes")
 
 
+def test_list_is_sorted_by_what_is_asked_for(hub: LoopbackHub, answer: Answer) -> None:
+    names = [row["name"].lower() for row in answer("list", "--sort", "name")]
+    assert names == sorted(names)
+    sizes = [row["size"] for row in answer("list", "--sort", "size")]
+    assert list(dict.fromkeys(sizes)) == ["tiny", "small", "medium", "large"]
+    assert answer("list", "--sort", "on-disk")[0]["name"] == "nano"
+    figures = [row.get("figure") for row in answer("list", "--sort", "figure")]
+    known = [figure for figure in figures if figure is not None]
+    assert figures[: len(known)] == known
+    same = [figure["value"] for figure in known if figure["data"] == "TREC DL 2019"]
+    assert same == sorted(same, reverse=True)
+    tokens = [row.get("max_length") for row in answer("list", "--sort", "max-length")]
+    assert [n for n in tokens if n] == sorted(n for n in tokens if n)
+
+
 def test_info_knows_the_catalog_a_download_and_a_folder_and_asks_nobody(
     hub: LoopbackHub, answer: Answer, tmp_path: Path
 ) -> None:
@@ -93,7 +108,7 @@ def test_info_knows_the_catalog_a_download_and_a_folder_and_asks_nobody(
     downloaded = answer("info", "org/name")
     assert downloaded["on_disk"] is True
     assert set(downloaded["files"]) == {"onnx/model.onnx", "tokenizer.json", "config.json"}
-    assert answer("info", tmp_path / "m")["variant"] == "onnx/model.onnx"
+    assert answer("info", tmp_path / "m")["graph"] == "onnx/model.onnx"
     assert answer("info", "nano")["license"] == "apache-2.0"
     assert hub.log == []
 
@@ -252,7 +267,7 @@ def test_rank_and_info_take_a_name_and_a_file(
     assert len(capsys.readouterr().out.splitlines()) == len(PASSAGES)
     assert main(["info", *choice]) == 0
     info = json.loads(capsys.readouterr().out)
-    assert info["variant"] == "onnx/model_O3.onnx"
+    assert info["graph"] == "onnx/model_O3.onnx"
     assert "onnx/model_O3.onnx" in info["verified_files"]
 
 
@@ -264,7 +279,7 @@ def test_info_takes_one_of_several_graphs_with_odd_names(
     toy_folder(toy_graph(), graph_name="a.onnx")
     folder = toy_folder(toy_graph(), graph_name="b.onnx")
     assert main(["info", "--model", str(folder), "--file", "b.onnx"]) == 0
-    assert json.loads(capsys.readouterr().out)["variant"] == "b.onnx"
+    assert json.loads(capsys.readouterr().out)["graph"] == "b.onnx"
 
 
 # FlashRank's zip files
@@ -287,7 +302,7 @@ def test_a_model_of_flashrank_is_unpacked_once_and_ranks(
         assert len(ranker.rank(QUERY, PASSAGES)) == len(PASSAGES)
         info = ranker.info()
     assert (info["model"], info["repository"]) == (NAME, FLASHRANK)
-    assert info["variant"] == "flashrank-MultiBERT-L12_Q.onnx"
+    assert info["graph"] == "flashrank-MultiBERT-L12_Q.onnx"
     assert hub.bodies(FLASHRANK) == [f"{NAME}.zip"]
     hub.log.clear()
     with Ranker(NAME) as again:
@@ -297,7 +312,7 @@ def test_a_model_of_flashrank_is_unpacked_once_and_ranks(
     assert [r["name"] for r in answer("list") if r["on_disk"]] == ["nano", NAME]
     answer("pull", NAME, "--to", tmp_path / "m")
     with Ranker(tmp_path / "m") as plain:
-        assert plain.info()["variant"] == info["variant"]
+        assert plain.info()["graph"] == info["graph"]
 
 
 def test_a_zip_file_that_reaches_outside_of_itself_is_refused(hub: LoopbackHub) -> None:

@@ -1,62 +1,26 @@
 """The flashrank-lite command on a terminal: a pseudo-terminal stands in for it."""
 
-import os
-import struct
-import subprocess
-import sys
-from pathlib import Path
+import re
 
 import pytest
+from cli_support import EXAMPLE, QUERY, on_a_terminal, run
 
-import flashrank_lite
-from flashrank_lite.cli.width import columns, printable
+pytest.importorskip("pty", reason="pseudo-terminals are a Unix thing")
+pytest.importorskip("rich", reason="measures what a terminal shows")
 
-pty = pytest.importorskip("pty", reason="pseudo-terminals are a Unix thing")
-fcntl = pytest.importorskip("fcntl")
-termios = pytest.importorskip("termios")
+from rich.cells import cell_len
 
-EXAMPLE = Path(__file__).parents[1] / "examples" / "agriculture.jsonl"
-QUERY = "where did agriculture first arise"
-
-
-def on_a_terminal(*arguments, width=80, stdin=subprocess.DEVNULL, **variables):
-    """Run the command with standard output on a terminal: exit status, what it shows, stderr."""
-    ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, width, 0, 0))
-    hidden = {"NO_COLOR", "COLUMNS", "TERM"}
-    env = {name: value for name, value in os.environ.items() if name not in hidden}
-    env |= {"PYTHONPATH": str(Path(flashrank_lite.__file__).parents[1]), "TERM": "xterm"}
-    env |= {"PYTHONIOENCODING": "utf-8", **variables}
-    command = [sys.executable, "-m", "flashrank_lite", *map(str, arguments)]
-    process = subprocess.Popen(
-        command,
-        stdin=theirs if stdin == "terminal" else stdin,
-        stdout=theirs,
-        stderr=subprocess.PIPE,
-        env=env,
-    )
-    os.close(theirs)
-    shown = b"".join(iter(lambda: _read(ours), b""))
-    os.close(ours)
-    with process:
-        errors = process.stderr.read().decode()
-    return process.returncode, shown.decode().replace("\r\n", "\n"), errors
-
-
-def _read(descriptor):
-    try:
-        return os.read(descriptor, 65536)
-    except OSError:  # Linux's way to say that the other end has been closed
-        return b""
+from flashrank_lite.cli.screen import printable
+from flashrank_lite.models import catalog
 
 
 def test_a_terminal_gets_a_table_as_wide_as_itself():
-    status, shown, errors = on_a_terminal("rank", QUERY, EXAMPLE, width=70)
+    status, shown, errors = on_a_terminal("rank", QUERY, EXAMPLE, width=76)
     assert (status, errors) == (0, "")
     lines = shown.splitlines()
-    assert printable(lines[0]).split() == ["rank", "score", "moved", "passage"]
+    assert printable(lines[0]).split() == ["rank", "score", "moved", "id", "passage"]
     assert len(lines) == len(EXAMPLE.read_text("utf-8").splitlines()) + 2
-    assert max(columns(printable(line)) for line in lines) <= 70
+    assert max(cell_len(printable(line)) for line in lines) <= 76
     assert "▲" in shown
     assert "█" in shown
     assert "\x1b[" in shown
@@ -92,3 +56,64 @@ def test_waiting_for_a_keyboard_is_refused_with_a_reason():
     assert (status, shown) == (2, "")
     assert errors.count("\n") == 1
     assert "standard input is a terminal" in errors
+
+
+def test_ids_are_shown_on_80_columns():
+    _, shown, _ = on_a_terminal("rank", QUERY, EXAMPLE, "-k", 3, NO_COLOR="1")
+    assert "history-of-agricult" in shown.splitlines()[1]
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory):
+    """A file of so many passages that ranking them takes over half a second anywhere."""
+    path = tmp_path_factory.mktemp("many") / "many.txt"
+    line = "An adult flea lives for about a hundred days when it has a host to feed on, number"
+    path.write_text("".join(f"{line} {number}\n" for number in range(1200)), "utf-8")
+    return path
+
+
+def test_progress_is_shown_on_a_terminal_and_gone_when_the_table_comes(many):
+    arguments = ("rank", "how long do fleas live", many, "-k", 2, "--threads", 1)
+    status, shown, _ = on_a_terminal(*arguments, stderr_too=True)
+    assert status == 0
+    before, _, table = printable_lines(shown).partition("\nrank score")
+    assert re.search(r"ranking .* \d+/1200 passages", before)
+    assert "ranking" not in table
+    assert table.count("An adult flea") == 2
+
+
+def test_progress_can_be_turned_off(many):
+    arguments = ("rank", "how long do fleas live", many, "-k", 2, "--threads", 1, "--no-progress")
+    _, shown, _ = on_a_terminal(*arguments, stderr_too=True, NO_COLOR="1")
+    assert shown.startswith("rank  score")
+    assert "/1200" not in shown
+
+
+def test_progress_without_rich_is_a_count_that_is_wiped_out(many, tmp_path):
+    (tmp_path / "rich.py").write_text("raise ImportError('not installed')")
+    arguments = ("rank", "how long do fleas live", many, "-k", 2, "--threads", 1)
+    _, shown, _ = on_a_terminal(*arguments, stderr_too=True, first_path=str(tmp_path))
+    assert re.search(r"\rranked \d+ of 1200 passages", shown)
+    assert shown.rpartition("\r")[2].lstrip().startswith("\x1b[2mrank")
+
+
+def test_progress_in_a_pipe_is_off_and_a_line_where_it_is_asked_for(many):
+    arguments = ("rank", "how long do fleas live", many, "-k", "2", "--threads", "1")
+    assert run(*arguments).err == ""
+    lines = run(*arguments, "--progress").err.splitlines()
+    assert all(re.fullmatch(r"ranked \d+ of 1200 passages", line) for line in lines)
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_the_list_of_models_fits_the_terminal_with_whole_names(width):
+    _, shown, _ = on_a_terminal("models", "list", width=width, NO_COLOR="1")
+    head, *lines = shown.splitlines()
+    assert head.split()[0] == "name"
+    assert max(map(cell_len, [head, *lines])) <= width
+    assert [line.split()[0] for line in lines[: len(catalog.entries())]] == [
+        entry.name for entry in catalog.entries()
+    ]
+
+
+def printable_lines(shown):
+    return "\n".join(printable(line) for line in shown.splitlines())

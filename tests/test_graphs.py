@@ -142,7 +142,7 @@ def test_a_choice_that_was_made_is_kept_with_its_reason(tmp_path: Path) -> None:
     kept = open_folder(folder, sent, processor=lambda: frozenset({"avx2"})).graph
     assert kept == made
     with Ranker(folder, file=sent) as ranker:
-        assert ranker.info()["variant_reason"] == made.reason
+        assert ranker.info()["graph_reason"] == made.reason
     (folder / "model_int8.onnx").unlink()
     with pytest.raises(InvalidModel, match=r"no file 'model_int8\.onnx': pass as file= model\."):
         open_folder(folder, sent)
@@ -152,7 +152,7 @@ def test_a_graph_of_a_folder_can_be_asked_for(tmp_path: Path) -> None:
     folder = write(tmp_path / "m", model_files("onnx/model.onnx", "onnx/model_O3.onnx"))
     with Ranker(folder, file="onnx/model_O3.onnx") as ranker:
         info = ranker.info()
-    assert (info["variant"], info["variant_reason"]) == ("onnx/model_O3.onnx", "asked for")
+    assert (info["graph"], info["graph_reason"]) == ("onnx/model_O3.onnx", "asked for")
     for wrong in ("model.onnx", "../m/onnx/model.onnx", str(folder / "onnx/model.onnx"), ""):
         with pytest.raises(InvalidModel, match=r"pass as file= onnx/model\.onnx, onnx/model_O3"):
             Ranker(folder, file=wrong)
@@ -161,7 +161,7 @@ def test_a_graph_of_a_folder_can_be_asked_for(tmp_path: Path) -> None:
 def test_the_bundled_model_says_why_its_graph() -> None:
     with Ranker() as ranker:
         info = ranker.info()
-    assert info["variant_reason"]
+    assert info["graph_reason"]
     assert (info["source"], info["repository"], info["revision"]) == ("bundled", None, None)
 
 
@@ -174,4 +174,4 @@ def test_a_folder_that_flashrank_downloaded_ranks_as_it_is(tmp_path: Path) -> No
         info = ranker.info()
         assert len(ranker.rank("fleas", ["eggs", "dogs"])) == 2
     assert (info["model"], info["precision"]) == ("ms-marco-MiniLM-L-12-v2", "int8")
-    assert (info["max_length"], info["variant"]) == (48, "flashrank-MiniLM-L-12-v2_Q.onnx")
+    assert (info["max_length"], info["graph"]) == (48, "flashrank-MiniLM-L-12-v2_Q.onnx")

@@ -14,7 +14,15 @@ from conftest import ROOT
 from hub_support import TOKEN, LoopbackHub, hub, rank
 from toy_models import external_data, model_files, pad_to_lfs, with_manifest
 
-from flashrank_lite import CacheNotWritable, ChecksumMismatch, DownloadFailed, InvalidModel, Ranker
+from flashrank_lite import (
+    AccessDenied,
+    CacheNotWritable,
+    ChecksumMismatch,
+    DownloadFailed,
+    InvalidModel,
+    ModelNotFound,
+    Ranker,
+)
 from flashrank_lite.models.graphs import choose_graph
 from flashrank_lite.models.resolve import resolve
 
@@ -34,8 +42,8 @@ def test_a_repository_is_downloaded_and_ranks_and_only_what_is_needed_comes(
     commit = next(iter(hub.add("org/name", files).commits))
     info = rank("org/name")
     assert (info["source"], info["repository"], info["revision"]) == ("hub", "org/name", commit)
-    assert (info["model"], info["variant"]) == ("org/name", "onnx/model.onnx")
-    assert "best of 2 graphs" in info["variant_reason"]
+    assert (info["model"], info["graph"]) == ("org/name", "onnx/model.onnx")
+    assert "best of 2 graphs" in info["graph_reason"]
     assert json.loads(json.dumps(info)) == info
     assert set(hub.bodies("org/name")) == NEEDED
     assert {p.name for p in Path(info["path"]).rglob("*") if p.is_file()} == {
@@ -76,7 +84,7 @@ def test_a_revision_is_a_tag_or_a_commit(hub: LoopbackHub) -> None:
 def test_a_file_that_is_asked_for_is_taken(hub: LoopbackHub) -> None:
     hub.add("org/name", model_files("onnx/model.onnx", "onnx/model_O3.onnx"))
     info = rank("org/name", file="onnx/model_O3.onnx")
-    assert (info["variant"], info["variant_reason"]) == ("onnx/model_O3.onnx", "asked for")
+    assert (info["graph"], info["graph_reason"]) == ("onnx/model_O3.onnx", "asked for")
     assert "onnx/model.onnx" not in hub.bodies("org/name")
     with pytest.raises(InvalidModel, match=r"no file 'no\.onnx': pass as file= onnx/model\.onnx"):
         Ranker("org/name", file="no.onnx")
@@ -86,7 +94,7 @@ def test_the_graph_is_the_one_that_suits_this_processor(hub: LoopbackHub) -> Non
     names = ["avx512_vnni", "arm64"]
     graphs = ["onnx/model.onnx", *(f"onnx/model_qint8_{name}.onnx" for name in names)]
     hub.add("org/name", model_files(*graphs))
-    assert rank("org/name")["variant"] == choose_graph((), graphs, "").file
+    assert rank("org/name")["graph"] == choose_graph((), graphs, "").file
 
 
 def test_a_name_of_the_catalog_is_its_repository(hub: LoopbackHub) -> None:
@@ -101,7 +109,7 @@ def test_a_name_of_the_catalog_is_its_repository(hub: LoopbackHub) -> None:
 def test_a_manifest_in_the_repository_says_what_is_needed(hub: LoopbackHub) -> None:
     files = with_manifest(model_files("model_int8.onnx", "model.onnx"), "model_int8.onnx")
     hub.add("org/name", files | {"model.bin": pad_to_lfs("x")})
-    assert rank("org/name")["variant"] == "model_int8.onnx"
+    assert rank("org/name")["graph"] == "model_int8.onnx"
     assert set(hub.bodies("org/name")) == {
         "reranker.json",
         "tokenizer.json",
@@ -116,7 +124,7 @@ def test_weights_in_a_file_beside_the_graph_come_with_it(hub: LoopbackHub) -> No
     rank("org/name")
     assert set(hub.bodies("org/name")) == NEEDED | {"onnx/model.onnx_data"}
     del hub.repositories["org/name"].commits
-    assert rank("org/name")["variant"] == "onnx/model.onnx"
+    assert rank("org/name")["graph"] == "onnx/model.onnx"
 
 
 def test_a_ranker_goes_to_another_process_as_the_commit_and_without_its_token(
@@ -168,6 +176,57 @@ def test_offline_what_another_program_downloaded_is_used(
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     info = rank("org/name")
     assert (info["source"], info["revision"]) == ("hub", commit)
+
+
+def test_a_model_stays_at_its_commit_when_another_program_downloads_a_newer_one(
+    hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub import hf_hub_download
+
+    hub.add("org/name", model_files("onnx/model.onnx", "onnx/model_O3.onnx"))
+    old = rank("org/name", file="onnx/model.onnx")["revision"]
+    newer = model_files("onnx/model.onnx", "onnx/model_O3.onnx", max_position_embeddings=48)
+    hub.add("org/name", newer)
+    for name in newer:
+        hf_hub_download("org/name", name, endpoint=hub.url)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    assert rank("org/name", file="onnx/model.onnx")["revision"] == old
+    with pytest.raises(DownloadFailed, match="HF_HUB_OFFLINE is set"):
+        Ranker("org/name", file="onnx/model_O3.onnx")
+
+
+@pytest.mark.parametrize("status", [401, 403, 404])
+def test_a_firewalls_page_does_not_hide_a_model_that_is_in_the_cache(
+    hub: LoopbackHub, caplog: pytest.LogCaptureFixture, status: int
+) -> None:
+    from huggingface_hub import hf_hub_download
+
+    for name in next(iter(hub.add("org/name", model_files()).commits.values())):
+        hf_hub_download("org/name", name, endpoint=hub.url)
+    hub.fail("/", status=status)
+    with caplog.at_level("WARNING", "flashrank_lite"):
+        assert rank("org/name")["source"] == "hub"
+    assert f"answered {status} without the Hub's error code" in caplog.text
+    with pytest.raises(DownloadFailed, match=r"a firewall or proxy.*models pull org/other --to"):
+        Ranker("org/other")
+    with pytest.raises(DownloadFailed, match="a firewall or proxy"):
+        resolve("org/name", refresh=True)
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "kind"),
+    [(404, "RepoNotFound", ModelNotFound), (403, "GatedRepo", AccessDenied)],
+)
+def test_what_the_hub_itself_refuses_is_not_taken_from_the_cache(
+    hub: LoopbackHub, status: int, code: str, kind: type[Exception]
+) -> None:
+    from huggingface_hub import hf_hub_download
+
+    for name in next(iter(hub.add("org/name", model_files()).commits.values())):
+        hf_hub_download("org/name", name, endpoint=hub.url)
+    hub.fail("/", status=status, headers={"X-Error-Code": code})
+    with pytest.raises(kind):
+        Ranker("org/name")
 
 
 READ_ONLY = pytest.param(
@@ -251,6 +310,34 @@ def test_what_is_in_the_cache_is_loaded_without_writing_or_calling_anyone(
     again = load(hub, tmp_path / "home", "org/name", AUDIT)
     out, errors = again.communicate(timeout=200)
     assert (again.returncode, out.strip()) == (0, "[]"), errors
+
+
+COUNT = """
+import json, os, sys
+from collections import Counter
+read = Counter()
+
+def watch(event, arguments):
+    if event == "open" and str(arguments[0]).endswith(".json"):
+        read[os.path.basename(arguments[0])] += 1
+
+sys.addaudithook(watch)
+from flashrank_lite import Ranker
+Ranker(sys.argv[1]).close()
+print(json.dumps(read))
+"""
+
+
+def test_what_is_in_the_cache_is_described_by_files_that_are_read_once(
+    hub: LoopbackHub, tmp_path: Path
+) -> None:
+    hub.add("org/name", with_manifest(model_files("model.onnx"), "model.onnx"))
+    for code in (LOAD, COUNT):
+        process = load(hub, tmp_path / "home", "org/name", code)
+        out, errors = process.communicate(timeout=200)
+        assert process.returncode == 0, errors
+    read = json.loads(out)
+    assert (read["reranker.json"], read["config.json"]) == (1, 1)
 
 
 def test_two_processes_that_start_at_once_download_once(hub: LoopbackHub, tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ def test_a_decoder_without_a_manifest_is_refused_before_its_graph_is_downloaded(
         assert not [path for _, path, _ in hub.log if ".onnx" in path or "tokenizer.json" in path]
     hub.add("org/name", with_manifest(model_files("model.onnx", model_type="qwen3"), "model.onnx"))
     resolve("org/name", refresh=True)
-    assert rank("org/name")["variant"] == "model.onnx"
+    assert rank("org/name")["graph"] == "model.onnx"
 
 
 def test_a_repository_that_says_nothing_of_itself_is_refused_before_its_graph_is_downloaded(
@@ -59,6 +59,13 @@ def test_a_missing_file_of_weights_is_said(hub: LoopbackHub) -> None:
     del files["onnx/model.onnx_data"]
     hub.add("org/name", files)
     with pytest.raises(InvalidModel, match="keeps its weights in another file that is missing"):
+        Ranker("org/name")
+
+
+def test_an_empty_graph_that_should_have_weights_beside_it_is_refused(hub: LoopbackHub) -> None:
+    files = external_data(model_files())
+    hub.add("org/name", {**files, "onnx/model.onnx": b""})
+    with pytest.raises(InvalidModel, match=r"onnxruntime .* cannot load .*model\.onnx"):
         Ranker("org/name")
 
 
@@ -98,4 +105,4 @@ def test_a_manifest_with_a_wrong_sha256_is_refused(hub: LoopbackHub) -> None:
 
 def test_files_that_lie_outside_the_repository_are_passed_over(hub: LoopbackHub) -> None:
     hub.add("org/name", model_files() | {"../../evil.onnx": b"x", "/evil.onnx": b"x"})
-    assert rank("org/name")["variant_reason"] == "the only graph there is"
+    assert rank("org/name")["graph_reason"] == "the only graph there is"

@@ -98,7 +98,7 @@ def test_what_cannot_be_iterated_is_refused(wrong: Any) -> None:
         ({"text": None}, "the text of passage 1 is None.*convert it"),
         ({"text": 3.5}, "the text of passage 1 is of type float"),
         (SimpleNamespace(text=["a"]), "the text of passage 1 is of type list"),
-        (SimpleNamespace(content="t"), "passage 1 is of type SimpleNamespace: a passage is a str"),
+        (SimpleNamespace(body="t"), "passage 1 is a SimpleNamespace without .*text=.body."),
     ],
 )
 def test_a_passage_without_text_is_refused_by_its_place(wrong: Any, says: str) -> None:
@@ -183,6 +183,7 @@ def test_to_dict_has_the_hits_fields_and_can_be_written_as_utf8() -> None:
         "id": 9,
         "meta": {},
         "truncated": True,
+        "span": None,
     }
     assert json.dumps(made, ensure_ascii=False).encode("utf-8")
 

@@ -1,5 +1,5 @@
-"""The ``flashrank-lite`` command."""
+"""The `flashrank-lite` command."""
 
-from flashrank_lite.cli.command import main
+from flashrank_lite.cli.program import main
 
 __all__ = ["main"]

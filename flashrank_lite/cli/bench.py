@@ -1,4 +1,4 @@
-"""``flashrank-lite bench``: how fast models are on this machine, on the user's own passages."""
+"""`flashrank-lite bench`: how fast models are on this machine, on the user's own passages."""
 
 from __future__ import annotations
 
@@ -8,95 +8,52 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from flashrank_lite.cli.reading import FORMATS, read_passages, read_source
+from flashrank_lite.cli import flags
+from flashrank_lite.cli.command import Command
+from flashrank_lite.cli.reading import read_file
+from flashrank_lite.cli.tables import Cell, Column, write_table
 from flashrank_lite.errors import InvalidInput
 
 if TYPE_CHECKING:
+    from flashrank_lite.cli.screen import Screen
     from flashrank_lite.ranker import Ranker
 
 COUNTS = (1, 10, 100)
 REPEATS = 9
 BUNDLED = "bundled"
 
-_EXAMPLES = """\
+EXAMPLES = """\
 examples:
-  flashrank-lite bench "where did agriculture first arise" examples/agriculture.jsonl
-  flashrank-lite bench "refund policy" faq.csv --field answer --model ./mine --model ./other
-  flashrank-lite bench "refund policy" faq.csv --counts 1,50 --threads 1 --format json
+  flashrank-lite bench "where did agriculture first arise" examples/agriculture.jsonl --repeats 3
+  flashrank-lite bench "corn" examples/agriculture.jsonl --field title --model nano --threads 1
+  flashrank-lite bench "corn" examples/agriculture.jsonl --counts 1,5 --format json
 
-FILE is read as by rank. Models take turns, list by list, so that what else the machine does falls
-on all alike: trust the ratios more than the milliseconds.
+FILE is read as by rank. Models take turns, list by list, so that other load on the machine falls on
+all alike: trust the ratios more than the milliseconds.
 """
-
-
-def add_to(commands: Any, run_checked: Any, positive: Any) -> None:
-    """Add the command; `positive` reads a whole number of at least 1."""
-    parser: argparse.ArgumentParser = commands.add(
-        "bench",
-        run_checked,
-        help="measure how fast models rank your passages on this machine",
-        description="Measure how long models take to rank the first 1, 10, 100 passages of FILE.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("query", metavar="QUERY", help="what the passages are ranked for")
-    parser.add_argument(
-        "file", metavar="FILE", nargs="?", help="the passages; - or none: standard input"
-    )
-    parser.add_argument(
-        "--model",
-        metavar="M",
-        action="append",
-        help="a name, a repository org/name, or a folder; again for another beside it "
-        "(default: the bundled nano)",
-    )
-    parser.add_argument(
-        "--threads", metavar="N", type=positive, help="default: the cores we may use"
-    )
-    parser.add_argument(
-        "--batch-tokens", metavar="N", type=positive, help="tokens that run at once"
-    )
-    parser.add_argument("--max-length", metavar="N", type=positive, help="tokens per pair at most")
-    parser.add_argument(
-        "--counts", metavar="N,N", type=_counts, default=COUNTS, help="passages (default: 1,10,100)"
-    )
-    parser.add_argument("--repeats", metavar="N", type=positive, default=REPEATS)
-    parser.add_argument(
-        "--input", choices=FORMATS, help="how to read FILE, when its name does not say it"
-    )
-    parser.add_argument(
-        "--field", metavar="NAME", help='field or column of the text (default: "text")'
-    )
-    parser.add_argument(
-        "--format", choices=("table", "json"), help="default: table on a terminal, else json"
-    )
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Measure and write the result; the exit status."""
-    data, name = read_source(arguments.file)
-    passages = read_passages(data, name, arguments.input, arguments.field)
+    from flashrank_lite.cli.screen import Screen, write_json
+
+    flags.check_not_typed(arguments.source)
+    passages = read_file(arguments.source, flags.read_options(arguments))
     if not passages:
-        raise InvalidInput(f"{name} holds no passages to measure on: give a file that does")
-
-    from flashrank_lite.cli import rendering
-
-    screen = rendering.Screen.of_stdout()
+        raise InvalidInput("there are no passages to measure on: give a file that holds some")
+    screen = Screen.of_stdout()
     facts = measure(
         arguments.query,
         passages,
         models=arguments.model or [None],
         counts=arguments.counts,
         repeats=arguments.repeats,
-        threads=arguments.threads,
-        batch_tokens=arguments.batch_tokens,
-        max_length=arguments.max_length,
+        **flags.given(arguments, flags.MODEL),
     )
-    if (arguments.format or ("table" if screen.terminal else "json")) == "json":
-        rendering.write_json(facts, screen, lines=False)
+    if screen.choose(arguments.format, "table", "json") == "json":
+        write_json(facts, screen, lines=False)
     else:
-        for line in table(facts):
-            screen.write(line)
+        write_measured(facts, screen)
     return 0
 
 
@@ -174,57 +131,46 @@ def _take_turns(
     return results
 
 
-def table(facts: dict[str, Any]) -> list[str]:
-    """What was measured as lines of text; with several models the last column compares."""
-    from statistics import median
+def write_measured(facts: dict[str, Any], screen: Screen) -> None:
+    """Write what was measured as a table; with several models its last column compares."""
+    import numpy as np
 
+    columns = [
+        Column("passages", right=True),
+        Column("model"),
+        *(Column(head, right=True) for head in ("median ms", "p95 ms", "passages/s", "cpu s")),
+    ]
     several = len(facts["models"]) > 1
-    head = ["passages", "model", "median ms", "p95 ms", "passages/s", "cpu s"]
-    rows = [[*head, "time / first"] if several else head]
+    if several:
+        columns.append(Column("time / first", right=True))
+    rows = []
     for place, first in enumerate(facts["models"][0]["lists"]):
         for entry in facts["models"]:
             result = entry["lists"][place]
-            times = result["milliseconds"]
+            times = np.asarray(result["milliseconds"])
+            median, p95 = np.percentile(times, [50, 95])
             row = [
                 str(result["passages"]),
                 entry["model"],
-                f"{median(times):.1f}",
-                f"{percentile(times, 0.95):.1f}",
-                f"{1000 * result['passages'] / median(times):.0f}",
+                f"{median:.1f}",
+                f"{p95:.1f}",
+                f"{1000 * result['passages'] / median:.0f}",
                 f"{result['processor_seconds']:.3f}",
             ]
             if several:
-                pairs = zip(times, first["milliseconds"], strict=True)
-                row.append(f"{median(mine / theirs for mine, theirs in pairs):.2f}")
-            rows.append(row)
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        "  ".join(
-            f"{cell:<{width}}" if column == 1 else f"{cell:>{width}}"
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
+                row.append(f"{np.median(times / np.asarray(first['milliseconds'])):.2f}")
+            rows.append([Cell(text) for text in row])
+    write_table(columns, rows, screen)
     for entry in facts["models"]:
         info = entry["info"]
         cut = max(result["truncated"] for result in entry["lists"])
-        lines.append(
+        screen.write(
             f"{entry['model']}: {info['graph']}, {info['threads']} threads "
             f"({info['threads_source']}), loaded in {entry['load_ms']:.0f} ms"
             + (f", {cut} passages cut to {info['max_length']} tokens" if cut else "")
         )
     peak = facts["peak_memory_mb"]
-    lines.append(f"{facts['repeats']} rounds" + (f"; peak memory {peak:.0f} MB" if peak else ""))
-    return lines
-
-
-def percentile(values: Sequence[float], share: float) -> float:
-    """The value below which a share of them lies, by linear interpolation."""
-    ordered = sorted(values)
-    place = share * (len(ordered) - 1)
-    low = int(place)
-    high = min(low + 1, len(ordered) - 1)
-    return ordered[low] + (place - low) * (ordered[high] - ordered[low])
+    screen.write(f"{facts['repeats']} rounds" + (f"; peak memory {peak:.0f} MB" if peak else ""))
 
 
 def _counts(value: str) -> tuple[int, ...]:
@@ -253,3 +199,40 @@ def _peak_memory() -> float | None:
         return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 1e6 if platform.system() == "Darwin" else peak * 1024 / 1e6
+
+
+def _add_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("query", metavar="QUERY", help="what the passages are ranked for")
+    parser.add_argument(
+        "source", metavar="FILE", nargs="?", help="the passages; - or none: standard input"
+    )
+    parser.add_argument(
+        "--counts", metavar="N,N", type=_counts, default=COUNTS, help="passages (default: 1,10,100)"
+    )
+    parser.add_argument(
+        "--repeats",
+        metavar="N",
+        type=flags.positive,
+        default=REPEATS,
+        help=f"timed rounds (default: {REPEATS})",
+    )
+    flags.add_format(parser, "table", "json")
+    flags.add(parser, flags.READING, "reading FILE")
+    parser.add_argument(
+        "--model",
+        metavar="M",
+        action="append",
+        help="a name, a repository org/name, or a folder; again for another beside it "
+        "(default: the bundled nano)",
+    )
+    flags.add(parser, flags.MODEL, "the models")
+
+
+COMMAND = Command(
+    name="bench",
+    help="measure how fast models rank your passages on this machine",
+    description="Measure how long models take to rank the first 1, 10, 100 passages of FILE.",
+    examples=EXAMPLES,
+    add_flags=_add_flags,
+    run=run,
+)

@@ -1,4 +1,4 @@
-"""``flashrank-lite export``: a checkpoint in, a verified model folder out.
+"""`flashrank-lite export`: a checkpoint in, a verified model folder out.
 
 torch and its kin come in when an export runs; without them the command says what to install.
 """
@@ -8,17 +8,20 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+
+from flashrank_lite.cli import flags
+from flashrank_lite.cli.command import Command
 
 DESCRIPTION = """\
 Turn a cross-encoder of Hugging Face format into a folder that ranks without torch: an int8 and an
 fp32 ONNX graph, its tokenizer, a manifest and a model card. Scores of real text are compared with
 those of sentence-transformers (or transformers), and nothing is written that differs; an int8 graph
-that orders passages unlike fp32 is left out. Code in the repository is never run.
-Needs: pip install "flashrank-lite[export]"
+that orders passages unlike fp32 is left out. Code in the repository is never run. Needs the extra:
+pip install "flashrank-lite[export]", or pip install ".[export]" in a checkout.
 """
 
 EXAMPLES = """\
@@ -32,8 +35,57 @@ examples:
 """
 
 
-def add_arguments(parser: argparse.ArgumentParser, positive: Callable[[str], int]) -> None:
-    """Declare what the command takes; ``positive`` reads a whole number of at least 1."""
+def run(arguments: argparse.Namespace) -> int:
+    """Export, with the report on standard error and the folder's path on standard output.
+
+    Raises:
+        FlashRankLiteError: as `flashrank_lite.export` raises it; `MissingExtra` without torch.
+    """
+    from flashrank_lite import export
+    from flashrank_lite.evaluation import read_candidate_lists
+    from flashrank_lite.export.checkpoints.recipes import read_recipe
+    from flashrank_lite.export.folder import check_out
+    from flashrank_lite.export.graph.torch_graph import OPSET, check_opset
+    from flashrank_lite.export.hub import fetch, push
+    from flashrank_lite.export.texts import bundled_texts, read_texts
+
+    opset = arguments.opset or OPSET
+    check_opset(opset)
+    calibration, evaluation = arguments.calibration, arguments.evaluation
+    texts = read_texts(calibration) if calibration else bundled_texts()
+    lists = {evaluation.stem: read_candidate_lists(evaluation)} if evaluation else None
+    recipe = read_recipe(arguments.template) if arguments.template else None
+    check_out(arguments.out)
+    folder, origin = fetch(arguments.model, arguments.revision)
+    check_out(arguments.out, folder)
+    source = export.read_checkpoint(
+        folder,
+        max_length=arguments.max_length,
+        recipe=recipe,
+        relevant=arguments.relevant,
+        parse_special=arguments.parse_special,
+        name=origin.partition("@")[0].rpartition("/")[2] if origin else None,
+    )
+    with _report_on_stderr():
+        export.export_folder(
+            replace(source, origin=origin),
+            arguments.out,
+            texts,
+            precisions=arguments.precision,
+            int8=arguments.int8,
+            require_int8=arguments.require_int8,
+            resume=arguments.resume,
+            table_bits=arguments.table_bits,
+            evaluation=lists,
+            opset=opset,
+        )
+    print(arguments.out)
+    if arguments.push_to_hub:
+        print(push(arguments.out, arguments.push_to_hub))
+    return 0
+
+
+def _add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "model",
         metavar="MODEL",
@@ -57,11 +109,11 @@ def add_arguments(parser: argparse.ArgumentParser, positive: Callable[[str], int
         "--evaluation", metavar="FILE", type=Path, help="labelled lists, JSONL, for nDCG@10"
     )
     parser.add_argument("--revision", metavar="SHA", help="commit, tag or branch of the repository")
-    parser.add_argument("--max-length", metavar="N", type=positive, help="tokens of a pair")
+    parser.add_argument("--max-length", metavar="N", type=flags.positive, help="tokens of a pair")
     parser.add_argument(
         "--opset",
         metavar="N",
-        type=positive,
+        type=flags.positive,
         help="version of the ONNX operators of the fp32 graph, 17 to 20 (default: 18); the int8 "
         "graph takes 23 where it has attention in one operator, which onnxruntime runs since 1.23",
     )
@@ -110,56 +162,6 @@ def add_arguments(parser: argparse.ArgumentParser, positive: Callable[[str], int
     parser.add_argument("--push-to-hub", metavar="REPO", help="upload OUT as this repository")
 
 
-def run(arguments: argparse.Namespace) -> int:
-    """Export, with the report on standard error and the folder's path on standard output.
-
-    Raises:
-        FlashRankLiteError: as ``flashrank_lite.export`` raises it; ``MissingExtra`` without torch.
-    """
-    from flashrank_lite import export
-    from flashrank_lite.evaluation import read_candidate_lists
-    from flashrank_lite.export.checkpoints.recipes import read_recipe
-    from flashrank_lite.export.folder import check_out
-    from flashrank_lite.export.graph.torch_graph import OPSET, check_opset
-    from flashrank_lite.export.hub import fetch, push
-    from flashrank_lite.export.texts import bundled_texts, read_texts
-
-    opset = arguments.opset or OPSET
-    check_opset(opset)
-    calibration, evaluation = arguments.calibration, arguments.evaluation
-    texts = read_texts(calibration) if calibration else bundled_texts()
-    lists = {evaluation.stem: read_candidate_lists(evaluation)} if evaluation else None
-    recipe = read_recipe(arguments.template) if arguments.template else None
-    check_out(arguments.out)
-    folder, origin = fetch(arguments.model, arguments.revision)
-    check_out(arguments.out, folder)
-    source = export.read_checkpoint(
-        folder,
-        max_length=arguments.max_length,
-        recipe=recipe,
-        relevant=arguments.relevant,
-        parse_special=arguments.parse_special,
-        name=origin.partition("@")[0].rpartition("/")[2] if origin else None,
-    )
-    with _report_on_stderr():
-        export.export_folder(
-            replace(source, origin=origin),
-            arguments.out,
-            texts,
-            precisions=arguments.precision,
-            int8=arguments.int8,
-            require_int8=arguments.require_int8,
-            resume=arguments.resume,
-            table_bits=arguments.table_bits,
-            evaluation=lists,
-            opset=opset,
-        )
-    print(arguments.out)
-    if arguments.push_to_hub:
-        print(push(arguments.out, arguments.push_to_hub))
-    return 0
-
-
 @contextmanager
 def _report_on_stderr() -> Iterator[None]:
     """What the exporter logs is the command's report."""
@@ -173,3 +175,13 @@ def _report_on_stderr() -> Iterator[None]:
     finally:
         logger.removeHandler(handler)
         logger.setLevel(level)
+
+
+COMMAND = Command(
+    name="export",
+    help="make a model folder of a Hugging Face cross-encoder",
+    description=DESCRIPTION,
+    examples=EXAMPLES,
+    add_flags=_add_flags,
+    run=run,
+)

@@ -1,4 +1,4 @@
-"""``flashrank-lite models``: what there is to choose from, and what of it is on this disk."""
+"""`flashrank-lite models`: what there is to choose from, and what of it is on this disk."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from flashrank_lite.cli import flags
+from flashrank_lite.cli.command import Command
 from flashrank_lite.errors import InvalidInput, ModelNotFound
 
 if TYPE_CHECKING:
-    from flashrank_lite.cli.command import Commands
-    from flashrank_lite.cli.rendering import Screen
+    from flashrank_lite.cli.screen import Screen
     from flashrank_lite.models.records import Record
     from flashrank_lite.models.resolve import Place
 
@@ -24,41 +25,8 @@ is the commit that was first downloaded. The second writes a plain folder, to ba
 load it with Ranker("layer/model"). The graph is the best one for the processor that pulls; name
 another with --file where the image will run elsewhere.
 """
-_COLUMNS = ("name", "languages", "size", "license", "max_length", "figure", "on_disk")
-
-
-def add_to(commands: Commands) -> None:
-    """Add ``models`` and what is below it."""
-    models = commands.group(
-        "models",
-        help="list, download and verify models",
-        description="The models that are known by name, and those on this disk.",
-    )
-    listing = models.add("list", _list, help="the models that are known by name")
-    info = models.add("info", _info, help="what is known of a model, without asking the Hub")
-    pull = models.add(
-        "pull",
-        _pull,
-        help="download models, or bring them up to date",
-        epilog=_PULL_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    verify = models.add("verify", _verify, help="compare a model's files with their checksums")
-    for command in (info, verify):
-        command.add_argument("name", metavar="NAME", help="a name, org/name, or a folder")
-    pull.add_argument("names", metavar="NAME", nargs="+", help="a name, or org/name")
-    pull.add_argument(
-        "--to", metavar="DIR", help="write a plain folder; of several models, one in DIR for each"
-    )
-    for command in (info, pull, verify):
-        command.add_argument("--revision", metavar="R", help="branch, tag or commit")
-    pull.add_argument(
-        "--file", metavar="F", dest="graph", help="the graph to take, as in onnx/model.onnx"
-    )
-    for command in (listing, info, pull, verify):
-        command.add_argument(
-            "--format", choices=("table", "json"), help="default: table on a terminal, else json"
-        )
+SIZES = ("tiny", "small", "medium", "large")
+SORTS = ("name", "size", "languages", "license", "max-length", "figure", "on-disk")
 
 
 def _list(arguments: argparse.Namespace) -> int:
@@ -71,6 +39,8 @@ def _list(arguments: argparse.Namespace) -> int:
         )
         rows.append({**entry.to_dict(), "on_disk": bool(there)})
     rows += [{**entry.to_dict(), "on_disk": True} for entry in packages.installed_models()]
+    if arguments.sort is not None:
+        rows.sort(key=lambda row: _sort_key(row, arguments.sort))
     _show(rows, arguments.format)
     return 0
 
@@ -88,7 +58,7 @@ def _info(arguments: argparse.Namespace) -> int:
         manifest = found.manifest
         facts |= {"name": manifest.name, "license": manifest.license}
         facts |= {"languages": list(manifest.languages), "max_length": manifest.max_length}
-        facts |= {"variant": found.graph.file, "variant_reason": found.graph.reason}
+        facts |= {"graph": found.graph.file, "graph_reason": found.graph.reason}
     else:
         there = _downloaded(place, revision)
         if place.entry is None and there is None:
@@ -98,7 +68,7 @@ def _info(arguments: argparse.Namespace) -> int:
         if there is not None:
             folder, record = there
             facts |= {"revision": record.commit, "path": str(folder)}
-            facts |= {"files": {name: known.to_dict() for name, known in record.files.items()}}
+            facts |= {"files": {file: known.to_dict() for file, known in record.files.items()}}
     _show(facts, arguments.format)
     return 0
 
@@ -119,8 +89,8 @@ def _pull(arguments: argparse.Namespace) -> int:
         elif found.repository is None:
             raise InvalidInput(f"{name} is the folder {folder}: there is nothing to download")
         row = {"name": found.manifest.name, "repository": found.repository}
-        row |= {"revision": found.revision, "variant": found.graph.file}
-        rows.append({**row, "variant_reason": found.graph.reason})
+        row |= {"revision": found.revision, "graph": found.graph.file}
+        rows.append({**row, "graph_reason": found.graph.reason})
         rows[-1]["path"] = str(folder)
     _show(rows, arguments.format)
     return 0
@@ -184,27 +154,34 @@ def _not_here(name: str, revision: str | None) -> ModelNotFound:
 
 
 def _show(facts: dict[str, Any] | list[dict[str, Any]], wanted: str | None) -> None:
-    from flashrank_lite.cli import rendering
+    from flashrank_lite.cli.screen import Screen, write_facts, write_json
 
-    screen = rendering.Screen.of_stdout()
-    if (wanted or ("table" if screen.terminal else "json")) == "json":
-        rendering.write_json(facts, screen, lines=False)
+    screen = Screen.of_stdout()
+    if screen.choose(wanted, "table", "json") == "json":
+        write_json(facts, screen, lines=False)
     elif isinstance(facts, dict):
-        rendering.write_facts(facts, screen)
-    elif "on_disk" in facts[0]:
+        write_facts(facts, screen)
+    elif facts and "on_disk" in facts[0]:
         _write_list(facts, screen)
     else:
         for row in facts:
-            rendering.write_facts(row, screen)
+            write_facts(row, screen)
 
 
 def _write_list(rows: list[dict[str, Any]], screen: Screen) -> None:
-    cells = [[_cell(row, column) for column in _COLUMNS] for row in rows]
-    heads = [column.replace("_", " ") for column in _COLUMNS]
-    rooms = [max(map(len, column)) for column in zip(heads, *cells, strict=True)]
-    for line in (heads, *cells):
-        padded = [cell.ljust(room) for cell, room in zip(line, rooms, strict=True)]
-        screen.write("  ".join(padded).rstrip())
+    from flashrank_lite.cli.tables import Cell, Column, write_table
+
+    columns = {
+        "name": Column("name"),
+        "languages": Column("languages", most=12),
+        "size": Column("size"),
+        "license": Column("license", most=14, drop=3),
+        "max_length": Column("tokens", right=True, drop=4),
+        "figure": Column("figure", rest=True, drop=1),
+        "on_disk": Column("here"),
+    }
+    cells = [[Cell(_cell(row, name)) for name in columns] for row in rows]
+    write_table(list(columns.values()), cells, screen)
 
 
 def _cell(row: dict[str, Any], column: str) -> str:
@@ -216,3 +193,65 @@ def _cell(row: dict[str, Any], column: str) -> str:
     if isinstance(value, bool):
         return "yes" if value else ""
     return "" if value is None else str(value)
+
+
+def _sort_key(row: dict[str, Any], column: str) -> tuple[bool, Any]:
+    """What is not known comes last; of figures and of what is on disk the best comes first."""
+    value = row.get(column.replace("-", "_"))
+    if value is None or value == []:
+        return True, ""
+    if column == "size":
+        return False, SIZES.index(value)
+    if column == "figure":
+        return False, (value["data"], value["metric"], -value["value"])
+    if column == "on-disk":
+        return False, not value
+    if column == "languages":
+        return False, (value == ["multilingual"], len(value), value)
+    return False, value.lower() if isinstance(value, str) else value
+
+
+def _add_list(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--sort", choices=SORTS, help="default: the order of the catalogue; figures by data set"
+    )
+    flags.add_format(parser, "table", "json")
+
+
+def _add_info(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", metavar="NAME", help="a name, org/name, or a folder")
+    flags.add(parser, [_REVISION])
+    flags.add_format(parser, "table", "json")
+
+
+def _add_pull(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("names", metavar="NAME", nargs="+", help="a name, or org/name")
+    parser.add_argument(
+        "--to", metavar="DIR", help="write a plain folder; of several models, one in DIR for each"
+    )
+    flags.add(parser, [_REVISION])
+    parser.add_argument(
+        "--file", metavar="F", dest="graph", help="the graph to take, as in onnx/model.onnx"
+    )
+    flags.add_format(parser, "table", "json")
+
+
+_REVISION = flags.flag("--revision", metavar="R", help="branch, tag or commit")
+
+COMMAND = Command(
+    name="models",
+    help="list, download and verify models",
+    description="The models that are known by name, and those on this disk.",
+    commands=(
+        Command("list", "the models that are known by name", _list, _add_list),
+        Command("info", "what is known of a model, without asking the Hub", _info, _add_info),
+        Command(
+            "pull",
+            "download models, or bring them up to date",
+            _pull,
+            _add_pull,
+            examples=_PULL_EXAMPLES,
+        ),
+        Command("verify", "compare a model's files with their checksums", _verify, _add_info),
+    ),
+)

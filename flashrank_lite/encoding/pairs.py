@@ -1,8 +1,8 @@
 """(query, passage) → token ids, exactly as the model was trained.
 
-A text is tokenised once, without special tokens; a pair is then glued together from a query's ids,
-a passage's ids and the frame of special tokens and types that the tokenizer puts around a pair. The
-ids are those of `tokenizer.encode(query, passage)`, with the passage truncated to what is left.
+A text is tokenised once, without special tokens. A pair is the query's ids and the passage's ids
+with the special tokens and types that the tokenizer puts around a pair: the ids of
+`tokenizer.encode(query, passage)`, with the passage truncated to the tokens that the query leaves.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from flashrank_lite.encoding.collate import Pair
@@ -45,7 +46,7 @@ class _Frame:
 
 
 class PairEncoder:
-    """A tokenizer that speaks in pairs.
+    """Encodes a query and a passage as one row.
 
     Args:
         file: path of tokenizer.json.
@@ -81,11 +82,11 @@ class PairEncoder:
         return self._tokens.pieces(text, self._query_room)
 
     def passage(self, text: str) -> Pieces:
-        """Tokenise a passage, to all that could be used of it."""
+        """Tokenise a passage, as far as an empty query would leave room for it."""
         return self._tokens.pieces(text, self._room)
 
     def pair(self, query: Pieces, passage: Pieces) -> Pair:
-        """Glue a query and a passage, which is truncated to what the query leaves."""
+        """Join a query and a passage, which is truncated to the tokens that the query leaves."""
         room = self._room - len(query.ids)
         kept = passage.ids[:room]
         head, middle, tail = self._frame.ids
@@ -104,8 +105,16 @@ class PairEncoder:
             query.cut or passage.cut or len(kept) < len(passage.ids),
         )
 
+    def room(self, query: str) -> int:
+        """Tokens of a passage that a pair with this query holds."""
+        return self._room - len(self.query(query).ids)
+
+    def token_spans(self, text: str) -> NDArray[np.int32]:
+        """Start and end of each token of a text in characters: int32, (n, 2)."""
+        return self._tokens.spans(text)
+
     def chunks(self, pairs: Iterable[tuple[str, str]]) -> Iterator[list[Pair]]:
-        """Encode (query, passage) pairs some at a time: a list of any length is never all held.
+        """Encode (query, passage) pairs some at a time, so that memory does not grow with the list.
 
         A query is tokenised once for the passages that follow each other under it.
         """
@@ -117,9 +126,9 @@ class PairEncoder:
 def in_chunks(
     pairs: Iterable[tuple[str, str]],
     read_query: Callable[[str], Query],
-    glue: Callable[[Query, str], Pair],
+    join: Callable[[Query, str], Pair],
 ) -> Iterator[list[Pair]]:
-    """`PairEncoder.chunks` for any encoder: how it reads a query, and glues a passage to one."""
+    """`PairEncoder.chunks` for any encoder: how it reads a query, and joins a passage to it."""
     queries: dict[str, Query] = {}
     rest = iter(pairs)
     while chunk := list(islice(rest, CHUNK_PAIRS)):
@@ -128,11 +137,11 @@ def in_chunks(
         for query, _ in chunk:
             if query not in queries:
                 queries[query] = read_query(query)
-        yield [glue(queries[query], passage) for query, passage in chunk]
+        yield [join(queries[query], passage) for query, passage in chunk]
 
 
 def _learn_frame(tokenizer: Tokenizer, file: Path) -> _Frame:
-    """Read the special tokens and types off one joined pair."""
+    """Find the special tokens and types by encoding one pair."""
     joined = tokenizer.encode("a", "a")
     owners = joined.sequence_ids
     ids, types = np.array(joined.ids, np.int32), np.array(joined.type_ids, np.int32)

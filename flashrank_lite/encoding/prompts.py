@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from flashrank_lite.encoding.collate import Pair
 from flashrank_lite.encoding.pairs import QUERY_SHARE, PairEncoder, in_chunks
@@ -66,8 +67,18 @@ class PromptEncoder:
             self._tokens, self.max_length, self._template.with_instruction(instruction)
         )
 
+    def room(self, query: str) -> int:
+        """Tokens of a passage that a prompt with this query holds, at least 1."""
+        query, _ = self._tokens.shorten(query, self._query_room)
+        filled = (self._fill(segment, query, "") for segment in self._template.segments)
+        return max(1, self.max_length - sum(len(self._tokens.ids(text)) for text in filled))
+
+    def token_spans(self, text: str) -> NDArray[np.int32]:
+        """Start and end of each token of a text in characters: int32, (n, 2)."""
+        return self._tokens.spans(text)
+
     def chunks(self, pairs: Iterable[tuple[str, str]]) -> Iterator[list[Pair]]:
-        """Encode (query, passage) pairs some at a time: a list of any length is never all held."""
+        """Encode (query, passage) pairs some at a time; as `PairEncoder.chunks`."""
         return in_chunks(
             pairs,
             lambda query: self._tokens.shorten(query, self._query_room),

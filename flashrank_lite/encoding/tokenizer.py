@@ -80,6 +80,11 @@ class Tokens:
         encoding = self.tokenizer.encode(text, add_special_tokens=False)
         return np.array(encoding.ids, np.int32)
 
+    def spans(self, text: str) -> NDArray[np.int32]:
+        """Start and end of each token of a text in characters: int32, (n, 2)."""
+        encoding = self.tokenizer.encode(well_formed(text), add_special_tokens=False)
+        return np.array(encoding.offsets, np.int32).reshape(-1, 2)
+
     def shorten(self, text: str, room: int) -> tuple[str, bool]:
         """The text up to the end of its token number `room`, and whether there was more."""
         text = well_formed(text)
