@@ -1,4 +1,4 @@
-"""``flashrank-lite export``: folders and Hub repositories in, verified model folders out."""
+"""`flashrank-lite export`: folders and Hub repositories in, verified model folders out."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""Cross-encoders as verified ONNX model folders. Needs ``pip install "flashrank-lite[export]"``."""
+"""Cross-encoders as verified ONNX model folders. Needs `pip install "flashrank-lite[export]"`."""
 
 from flashrank_lite.errors import MissingExtra
 
