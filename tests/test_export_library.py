@@ -160,7 +160,7 @@ SIBLINGS = {
     "length of the module": ("bert", "sentence_bert_config.json", {"max_seq_length": 100}, "same"),
     "arguments of the tokenizer": (
         *("bert", "sentence_bert_config.json"),
-        *({"tokenizer_args": BERT | CASED}, "same"),
+        *({"tokenizer_args": {"model_max_length": 80}}, "same"),
     ),
     "no special tokens": (
         *("bert", "sentence_bert_config.json"),
@@ -190,7 +190,8 @@ def test_whatever_a_file_says_scores_are_the_librarys_or_the_export_is_refused(
     types = {"processor_kwargs": {"model_input_names": TYPED}} if "unstated" in name else {}
     query, found = TEXTS[0]
     length = json.loads((tmp_path / "out" / "reranker.json").read_text())["max_length"]
-    assert length == {"length": 90, "length of the module": 100}.get(name, families.POSITIONS)
+    lengths = {"length": 90, "length of the module": 100, "arguments of the tokenizer": 80}
+    assert length == lengths.get(name, families.POSITIONS)
     expected = library_scores(folder, query, [*ODD, *found], max_length=length, **types)
     with Ranker(tmp_path / "out", activation="raw") as ranker:
         np.testing.assert_allclose(ranker.score(query, [*ODD, *found]), expected, atol=1e-4)
@@ -332,7 +333,7 @@ def test_a_passage_cannot_end_the_prompt_unless_the_librarys_way_is_asked_for(ba
         encoder = open_encoder(out / "tokenizer.json", 512, Template.read(stated["template"]))
         (pair,) = next(encoder.chunks([("how long do fleas live", HOSTILE)]))
         ends[way] = int((pair.ids == end).sum())
-        text = tokenizer.decode(list(pair.ids), skip_special_tokens=False)
+        text = tokenizer.decode(pair.ids.tolist(), skip_special_tokens=False)
         assert HOSTILE in text
         with Ranker(out, activation="raw") as ranker:
             calm, hostile = ranker.score("how long do fleas live", ["fleas live long", HOSTILE])

@@ -22,7 +22,8 @@ from flashrank_lite.export.graph.rounding import (
 )
 from flashrank_lite.export.graph.weights import value
 
-# Rows of each activation that the rounding is fitted on. A matrix of 1,536 rows needs six times as many:
+# Rows of each activation that the rounding is fitted on. A matrix of 1,536 rows needs six times the
+# least:
 # with 3,072 its fit to the activations does not carry over to other text.
 ROWS, LEAST_ROWS = 9216, 3072
 ROWS_BYTES = 2 << 30  # of all activations together, from which on there are fewer rows
