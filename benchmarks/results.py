@@ -9,6 +9,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from flashrank_lite.files import write_whole
+
 Record = dict[str, Any]
 FORMAT = 1
 
@@ -36,10 +38,7 @@ class Results:
     def add(self, cell: str, records: list[Record]) -> None:
         """Keep the records of a cell, on disk before this returns."""
         self.content["cells"][cell] = records
-        partial = self._file.with_name(self._file.name + ".partial")
-        partial.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(json.dumps(self.content, indent=1) + "\n", encoding="utf-8")
-        partial.replace(self._file)
+        write_whole(self._file, json.dumps(self.content, indent=1) + "\n")
 
 
 def setting() -> Record:

@@ -112,7 +112,7 @@ def save_bert(folder: Path, *, labels: int = 1, seed: int = 0, **changes: Any) -
 
 
 def torch_logits(model: Any, folder: Path, query: str, found: list[str], max_length: int) -> Any:
-    """Logits straight from torch, one pair at a time, tokenised by ``tokenizers`` itself."""
+    """Logits straight from torch, one pair at a time, tokenised by `tokenizers` itself."""
     import torch
 
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))

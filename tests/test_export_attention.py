@@ -14,9 +14,9 @@ import onnxruntime  # noqa: E402
 import torch  # noqa: E402
 
 from flashrank_lite.export import export_folder, read_checkpoint  # noqa: E402
-from flashrank_lite.export.attention import find_attention, fuse_attention  # noqa: E402
-from flashrank_lite.export.int8 import quantise_products  # noqa: E402
-from flashrank_lite.export.torch_graph import OPSETS, to_onnx  # noqa: E402
+from flashrank_lite.export.graph.attention import find_attention, fuse_attention  # noqa: E402
+from flashrank_lite.export.graph.int8 import quantise_products  # noqa: E402
+from flashrank_lite.export.graph.torch_graph import OPSETS, to_onnx  # noqa: E402
 
 INPUTS = ("input_ids", "attention_mask")
 TOKENS = np.array([[11], [5], [2]])  # of each row; the rest is padding
@@ -32,7 +32,7 @@ LONGER = {
 
 
 class Encoder(torch.nn.Module):
-    """Two layers of attention; ``bias`` makes what is added to the scores."""
+    """Two layers of attention; `bias` makes what is added to the scores."""
 
     def __init__(self, bias, *, key_heads=2, axis=-1, pool=None):
         super().__init__()

@@ -8,7 +8,7 @@ require_export()
 
 from onnx import TensorProto, helper  # noqa: E402
 
-from flashrank_lite.export import calibration  # noqa: E402
+from flashrank_lite.export.graph import calibration  # noqa: E402
 
 
 def widened():

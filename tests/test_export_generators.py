@@ -17,7 +17,7 @@ from transformers import AutoTokenizer  # noqa: E402
 
 from flashrank_lite.evaluation import kendall_tau  # noqa: E402
 from flashrank_lite.export import export_folder, read_checkpoint  # noqa: E402
-from flashrank_lite.export.recipes import read_recipe  # noqa: E402
+from flashrank_lite.export.checkpoints.recipes import read_recipe  # noqa: E402
 
 QWEN3_PREFIX = (
     "<|im_start|>system\nJudge whether the Document meets the requirements based on the Query and "

@@ -12,11 +12,11 @@ import onnx  # noqa: E402
 import torch  # noqa: E402
 
 from flashrank_lite.export import read_checkpoint  # noqa: E402
-from flashrank_lite.export.attention import find_attention, fuse_attention  # noqa: E402
 from flashrank_lite.export.folder import _feeds  # noqa: E402
-from flashrank_lite.export.nodes import watch  # noqa: E402
-from flashrank_lite.export.read_token import keep_read_token  # noqa: E402
-from flashrank_lite.export.torch_graph import to_onnx  # noqa: E402
+from flashrank_lite.export.graph.attention import find_attention, fuse_attention  # noqa: E402
+from flashrank_lite.export.graph.nodes import watch  # noqa: E402
+from flashrank_lite.export.graph.read_token import keep_read_token  # noqa: E402
+from flashrank_lite.export.graph.torch_graph import to_onnx  # noqa: E402
 
 
 def shapes(graph, names, feed):

@@ -6,8 +6,8 @@ from export_support import require_export
 
 require_export()
 
-from flashrank_lite.export.calibration import Product, _groups  # noqa: E402
-from flashrank_lite.export.rounding import (  # noqa: E402
+from flashrank_lite.export.graph.calibration import Product, _groups  # noqa: E402
+from flashrank_lite.export.graph.rounding import (  # noqa: E402
     WEIGHT_MAX,
     Matrix,
     activation_scale,

@@ -9,7 +9,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 require_export()
 
-from flashrank_lite.export.tables import BLOCK, four_bit_codes, quantise_tables  # noqa: E402
+from flashrank_lite.export.graph.tables import BLOCK, four_bit_codes, quantise_tables  # noqa: E402
 
 
 def lookup(table: np.ndarray) -> onnx.ModelProto:

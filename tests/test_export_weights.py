@@ -20,7 +20,8 @@ require_export()
 import onnx  # noqa: E402
 from onnx import TensorProto, numpy_helper  # noqa: E402
 
-from flashrank_lite.export import export_folder, read_checkpoint, weights  # noqa: E402
+from flashrank_lite.export import export_folder, read_checkpoint  # noqa: E402
+from flashrank_lite.export.graph import weights  # noqa: E402
 from flashrank_lite.export.hub import push  # noqa: E402
 
 __all__ = ["hub"]  # the fixture

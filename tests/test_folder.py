@@ -25,6 +25,17 @@ def test_a_folder_that_says_nothing_of_itself_is_refused(tmp_path: Path) -> None
         open_folder(hf_folder(tmp_path / "m", None))
 
 
+def test_an_empty_graph_beside_large_files_is_refused(
+    toy_folder: Callable[..., Path],
+) -> None:
+    folder = toy_folder(toy_graph())
+    (folder / "model.onnx").write_bytes(b"")
+    with (folder / "model.safetensors").open("wb") as large:
+        large.truncate(160_000_000)
+    with pytest.raises(InvalidModel, match=r"onnxruntime .* cannot load .*model\.onnx"):
+        Ranker(folder)
+
+
 def test_a_missing_tokenizer_is_said(tmp_path: Path) -> None:
     folder = hf_folder(tmp_path / "m", {})
     (folder / "tokenizer.json").unlink()
@@ -68,6 +79,27 @@ def test_lengths_come_from_the_position_table_and_the_tokenizer(
 ) -> None:
     manifest = open_folder(hf_folder(tmp_path / "m", config, **tokenizer)).manifest
     assert (manifest.max_length, manifest.length_limit) == lengths
+
+
+@pytest.mark.parametrize(
+    ("tokenizer", "told_apart"),
+    [
+        ({"model_input_names": ["input_ids", "attention_mask"]}, False),
+        ({"model_input_names": ["input_ids", "token_type_ids", "attention_mask"]}, True),
+        ({"tokenizer_class": "RobertaTokenizer"}, True),  # a class's default is not a statement
+        ({"model_input_names": "input_ids"}, True),
+        ({}, True),
+    ],
+)
+def test_an_explicit_list_of_inputs_tells_whether_the_passage_has_a_type_of_its_own(
+    tmp_path: Path, tokenizer: dict[str, Any], told_apart: bool
+) -> None:
+    folder = hf_folder(tmp_path / "m", {}, **tokenizer)
+    assert open_folder(folder).manifest.token_types is told_apart
+    folder_with(folder)  # the exporter compared its graph with types: only its manifest counts
+    assert open_folder(folder).manifest.token_types is True
+    folder_with(folder, token_types=False)
+    assert open_folder(folder).manifest.token_types is False
 
 
 @pytest.mark.parametrize(
@@ -147,3 +179,21 @@ def test_a_graph_that_is_no_relevance_head_is_refused(toy_folder: Callable[..., 
     )
     with pytest.raises(InvalidModel, match=r"last_hidden_state \(\?, \?, 1\).*cross-encoder"):
         Ranker(toy_folder(graph))
+
+
+def test_a_folder_that_was_trained_without_token_types_is_scored_without_them(
+    toy_folder: Callable[..., Path],
+) -> None:
+    steps = [
+        ("Mul", ["token_type_ids", "attention_mask"], ["shown"], {}),
+        ("Cast", ["shown"], ["floats"], {"to": 1}),
+        ("ReduceSum", ["floats", "last"], ["logits"], {"keepdims": 1}),
+    ]
+    names = ("input_ids", "attention_mask", "token_type_ids")
+    folder = toy_folder(toy_graph(steps, inputs=dict.fromkeys(names, "INT64")))
+    with Ranker(folder, activation="raw") as ranker:
+        assert ranker.score("fleas", ["Butter melts"]).tolist() == [3]  # two words, and [SEP]
+    listed = '{"model_input_names": ["input_ids", "attention_mask"]}'
+    (folder / "tokenizer_config.json").write_text(listed)
+    with Ranker(folder, activation="raw") as ranker:
+        assert ranker.score("fleas", ["Butter melts"]).tolist() == [0]

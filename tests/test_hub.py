@@ -14,7 +14,15 @@ from conftest import ROOT
 from hub_support import TOKEN, LoopbackHub, hub, rank
 from toy_models import external_data, model_files, pad_to_lfs, with_manifest
 
-from flashrank_lite import CacheNotWritable, ChecksumMismatch, DownloadFailed, InvalidModel, Ranker
+from flashrank_lite import (
+    AccessDenied,
+    CacheNotWritable,
+    ChecksumMismatch,
+    DownloadFailed,
+    InvalidModel,
+    ModelNotFound,
+    Ranker,
+)
 from flashrank_lite.models.graphs import choose_graph
 from flashrank_lite.models.resolve import resolve
 
@@ -170,6 +178,57 @@ def test_offline_what_another_program_downloaded_is_used(
     assert (info["source"], info["revision"]) == ("hub", commit)
 
 
+def test_a_model_stays_at_its_commit_when_another_program_downloads_a_newer_one(
+    hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub import hf_hub_download
+
+    hub.add("org/name", model_files("onnx/model.onnx", "onnx/model_O3.onnx"))
+    old = rank("org/name", file="onnx/model.onnx")["revision"]
+    newer = model_files("onnx/model.onnx", "onnx/model_O3.onnx", max_position_embeddings=48)
+    hub.add("org/name", newer)
+    for name in newer:
+        hf_hub_download("org/name", name, endpoint=hub.url)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    assert rank("org/name", file="onnx/model.onnx")["revision"] == old
+    with pytest.raises(DownloadFailed, match="HF_HUB_OFFLINE is set"):
+        Ranker("org/name", file="onnx/model_O3.onnx")
+
+
+@pytest.mark.parametrize("status", [401, 403, 404])
+def test_a_firewalls_page_does_not_hide_a_model_that_is_in_the_cache(
+    hub: LoopbackHub, caplog: pytest.LogCaptureFixture, status: int
+) -> None:
+    from huggingface_hub import hf_hub_download
+
+    for name in next(iter(hub.add("org/name", model_files()).commits.values())):
+        hf_hub_download("org/name", name, endpoint=hub.url)
+    hub.fail("/", status=status)
+    with caplog.at_level("WARNING", "flashrank_lite"):
+        assert rank("org/name")["source"] == "hub"
+    assert f"answered {status} without the Hub's error code" in caplog.text
+    with pytest.raises(DownloadFailed, match=r"a firewall or proxy.*models pull org/other --to"):
+        Ranker("org/other")
+    with pytest.raises(DownloadFailed, match="a firewall or proxy"):
+        resolve("org/name", refresh=True)
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "kind"),
+    [(404, "RepoNotFound", ModelNotFound), (403, "GatedRepo", AccessDenied)],
+)
+def test_what_the_hub_itself_refuses_is_not_taken_from_the_cache(
+    hub: LoopbackHub, status: int, code: str, kind: type[Exception]
+) -> None:
+    from huggingface_hub import hf_hub_download
+
+    for name in next(iter(hub.add("org/name", model_files()).commits.values())):
+        hf_hub_download("org/name", name, endpoint=hub.url)
+    hub.fail("/", status=status, headers={"X-Error-Code": code})
+    with pytest.raises(kind):
+        Ranker("org/name")
+
+
 READ_ONLY = pytest.param(
     "/sys/hub",  # for everybody, root included
     marks=pytest.mark.skipif(not sys.platform.startswith("linux"), reason="a Linux file system"),
@@ -251,6 +310,34 @@ def test_what_is_in_the_cache_is_loaded_without_writing_or_calling_anyone(
     again = load(hub, tmp_path / "home", "org/name", AUDIT)
     out, errors = again.communicate(timeout=200)
     assert (again.returncode, out.strip()) == (0, "[]"), errors
+
+
+COUNT = """
+import json, os, sys
+from collections import Counter
+read = Counter()
+
+def watch(event, arguments):
+    if event == "open" and str(arguments[0]).endswith(".json"):
+        read[os.path.basename(arguments[0])] += 1
+
+sys.addaudithook(watch)
+from flashrank_lite import Ranker
+Ranker(sys.argv[1]).close()
+print(json.dumps(read))
+"""
+
+
+def test_what_is_in_the_cache_is_described_by_files_that_are_read_once(
+    hub: LoopbackHub, tmp_path: Path
+) -> None:
+    hub.add("org/name", with_manifest(model_files("model.onnx"), "model.onnx"))
+    for code in (LOAD, COUNT):
+        process = load(hub, tmp_path / "home", "org/name", code)
+        out, errors = process.communicate(timeout=200)
+        assert process.returncode == 0, errors
+    read = json.loads(out)
+    assert (read["reranker.json"], read["config.json"]) == (1, 1)
 
 
 def test_two_processes_that_start_at_once_download_once(hub: LoopbackHub, tmp_path: Path) -> None:

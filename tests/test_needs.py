@@ -62,6 +62,13 @@ def test_a_missing_file_of_weights_is_said(hub: LoopbackHub) -> None:
         Ranker("org/name")
 
 
+def test_an_empty_graph_that_should_have_weights_beside_it_is_refused(hub: LoopbackHub) -> None:
+    files = external_data(model_files())
+    hub.add("org/name", {**files, "onnx/model.onnx": b""})
+    with pytest.raises(InvalidModel, match=r"onnxruntime .* cannot load .*model\.onnx"):
+        Ranker("org/name")
+
+
 def test_a_manifest_that_names_what_is_not_there_is_refused(hub: LoopbackHub) -> None:
     files = with_manifest(model_files("model.onnx"), "model.onnx")
     hub.add("org/name", {n: c for n, c in files.items() if n != "model.onnx"})

@@ -159,7 +159,9 @@ def test_the_files_that_hold_the_weights_are_those_that_the_graph_names(
     assert external_files(bundled_folder() / "model_int8.onnx") == ()
 
 
-@pytest.mark.parametrize("content", [b"", b"not a graph", b"\x08\x08" * 300, b"\x3a\xff\xff\x7f"])
+@pytest.mark.parametrize(
+    "content", [b"", b"not a graph", b"\x08\x08" * 300, b"\x3a\xff\xff\x7f", b"\xff" * 10_000_000]
+)
 def test_what_is_no_graph_says_nothing(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "model.onnx"
     file.write_bytes(content)

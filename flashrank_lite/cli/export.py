@@ -18,10 +18,10 @@ from flashrank_lite.cli.command import Command
 
 DESCRIPTION = """\
 Turn a cross-encoder of Hugging Face format into a folder that ranks without torch: an int8 and an
-fp32 ONNX graph, its tokenizer, a manifest and a model card. The graphs are compared with torch and
-with each other on real text, and nothing is written that is not faithful. Code in the repository is
-never run. Needs the extra: pip install "flashrank-lite[export]", or pip install ".[export]" in a
-checkout.
+fp32 ONNX graph, its tokenizer, a manifest and a model card. Scores of real text are compared with
+those of sentence-transformers (or transformers), and nothing is written that differs; an int8 graph
+that orders passages unlike fp32 is left out. Code in the repository is never run. Needs the extra:
+pip install "flashrank-lite[export]", or pip install ".[export]" in a checkout.
 """
 
 EXAMPLES = """\
@@ -43,11 +43,11 @@ def run(arguments: argparse.Namespace) -> int:
     """
     from flashrank_lite import export
     from flashrank_lite.evaluation import read_candidate_lists
+    from flashrank_lite.export.checkpoints.recipes import read_recipe
     from flashrank_lite.export.folder import check_out
+    from flashrank_lite.export.graph.torch_graph import OPSET, check_opset
     from flashrank_lite.export.hub import fetch, push
-    from flashrank_lite.export.recipes import read_recipe
     from flashrank_lite.export.texts import bundled_texts, read_texts
-    from flashrank_lite.export.torch_graph import OPSET, check_opset
 
     opset = arguments.opset or OPSET
     check_opset(opset)
@@ -62,6 +62,8 @@ def run(arguments: argparse.Namespace) -> int:
         folder,
         max_length=arguments.max_length,
         recipe=recipe,
+        relevant=arguments.relevant,
+        parse_special=arguments.parse_special,
         name=origin.partition("@")[0].rpartition("/")[2] if origin else None,
     )
     with _report_on_stderr():
@@ -70,6 +72,8 @@ def run(arguments: argparse.Namespace) -> int:
             arguments.out,
             texts,
             precisions=arguments.precision,
+            int8=arguments.int8,
+            require_int8=arguments.require_int8,
             table_bits=arguments.table_bits,
             evaluation=lists,
             opset=opset,
@@ -125,6 +129,28 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
         choices=(4, 8),
         default=8,
         help="bits of large embedding tables in the int8 graph (default: 8)",
+    )
+    parser.add_argument(
+        "--int8",
+        choices=("fast", "accurate"),
+        default="fast",
+        help="accurate: an order closer to fp32's, a little slower (default: fast)",
+    )
+    parser.add_argument(
+        "--require-int8",
+        action="store_true",
+        help="fail where the int8 graph would be left out (default: warn, and keep fp32)",
+    )
+    parser.add_argument(
+        "--relevant",
+        metavar="NAME",
+        help="the class that means relevant, of a model with two whose names don't tell",
+    )
+    parser.add_argument(
+        "--parse-special",
+        action="store_true",
+        help="control tokens written out in a query or passage count as such in a prompt, as in "
+        "transformers (default: they are plain text, so that no passage can end the prompt)",
     )
     parser.add_argument("--push-to-hub", metavar="REPO", help="upload OUT as this repository")
 

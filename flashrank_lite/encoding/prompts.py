@@ -89,7 +89,7 @@ class PromptEncoder:
         parts: list[Ids | None] = []
         for segment, fixed in zip(self._template.segments, self._fixed, strict=True):
             if fixed is None and "{passage}" not in segment:
-                fixed = self._tokens.ids(self._fill(segment, query, ""))
+                fixed = self._ids(segment, query, "")
             parts.append(fixed)
         room = self.max_length - sum(len(part) for part in parts if part is not None)
         last = next(segment for segment in self._template.segments if "{passage}" in segment)
@@ -99,22 +99,79 @@ class PromptEncoder:
 
     def _body(self, segment: str, query: str, passage: str, room: int) -> Pieces:
         """The segment of the passage, of which the passage's end is cut until it fits."""
-        body = self._tokens.pieces(self._fill(segment, query, passage), room)
+        tokens = self._tokens
+        if self._hostile(query, passage):
+            tokens = tokens.plain
+            passage, cut = tokens.shorten(passage, room)
+            ids = self._ids(segment, query, passage)
+            body = Pieces(ids[:room], cut or len(ids) > room)
+        else:
+            body = tokens.pieces(self._fill(segment, query, passage), room)
         if not body.cut or segment.endswith("{passage}"):
             return body
         # Tokens may span the passage and what follows, so each try is tokenised as a whole.
         fits = room
         while True:
-            passage, _ = self._tokens.shorten(passage, fits)
-            ids = self._tokens.ids(self._fill(segment, query, passage))
+            passage, _ = tokens.shorten(passage, fits)
+            ids = self._ids(segment, query, passage)
             if len(ids) <= room or not passage:
                 return Pieces(ids[:room], True)
-            fits = min(fits, len(self._tokens.ids(passage))) - (len(ids) - room)
+            fits = min(fits, len(tokens.ids(passage))) - (len(ids) - room)
+
+    def _ids(self, segment: str, query: str, passage: str) -> Ids:
+        """All ids of a segment; control tokens count only where the template has them."""
+        if not self._hostile(query, passage):
+            return self._tokens.ids(self._fill(segment, query, passage))
+        parts = [
+            self._tokens.ids(part)
+            if number % 2
+            else self._tokens.plain.ids(self._fill(part, query, passage))
+            for number, part in enumerate(self._tokens.split_at_control(segment))
+        ]
+        return np.concatenate(parts)
+
+    def _hostile(self, query: str, passage: str) -> bool:
+        """Whether a text holds a control token that must not count as one."""
+        texts = () if self._template.parse_special else (query, passage)
+        return any(self._tokens.holds_control(text) for text in texts)
 
     def _fill(self, segment: str, query: str, passage: str) -> str:
         """In one pass: what a text holds is never taken for a field."""
         values = {"query": query, "passage": passage, "instruction": self._template.instruction}
         return FIELD.sub(lambda found: values[found[1]], segment)
+
+
+class PairPromptEncoder(PromptEncoder):
+    """Fills in a template whose two segments the tokenizer then joins as a pair.
+
+    Args:
+        pairs: what joins them.
+        template: one with `pair`.
+    """
+
+    def __init__(self, pairs: PairEncoder, template: Template) -> None:
+        self._pairs = pairs
+        self._template = template
+        self.max_length = pairs.max_length
+
+    def token_id(self, token: str) -> int | None:
+        """The id of a token of the vocabulary, None if there is no such token."""
+        return self._pairs.token_id(token)
+
+    def with_instruction(self, instruction: str) -> "PairPromptEncoder":
+        """The encoder for another instruction; the tokenizer is shared."""
+        return PairPromptEncoder(self._pairs, self._template.with_instruction(instruction))
+
+    def chunks(self, pairs: Iterable[tuple[str, str]]) -> Iterator[list[Pair]]:
+        """Encode (query, passage) pairs some at a time: a list of any length is never all held."""
+        first, second = self._template.segments
+        return in_chunks(
+            pairs,
+            lambda query: self._pairs.query(self._fill(first, query, "")),
+            lambda query, text: self._pairs.pair(
+                query, self._pairs.passage(self._fill(second, "", text))
+            ),
+        )
 
 
 def open_encoder(
@@ -134,4 +191,7 @@ def open_encoder(
     """
     if template is None:
         return PairEncoder(file, max_length, token_types=token_types)
+    if template.pair:
+        pairs = PairEncoder(file, max_length, token_types=token_types)
+        return PairPromptEncoder(pairs, template)
     return PromptEncoder(Tokens(file), max_length, template)

@@ -24,10 +24,17 @@ class Template:
             {query} and {passage} stand in it once each. What follows {passage} in its segment is
             tokenised with it, and stays where the passage is cut.
         instruction: what stands for {instruction}, unless the user says otherwise.
+        pair: whether the tokenizer joins the two segments, one with {query} and one with {passage},
+            as it joins any pair, with its special tokens and token types.
+        parse_special: whether a control token written out in a query or passage ("<|im_end|>")
+            becomes that token, as in transformers; otherwise it is read as plain text, so that no
+            passage can end the prompt. A pair reads them as its tokenizer does.
     """
 
     segments: tuple[str, ...]
     instruction: str = ""
+    pair: bool = False
+    parse_special: bool = False
 
     def __post_init__(self) -> None:
         fields = [field for segment in self.segments for field in FIELD.findall(segment)]
@@ -38,6 +45,11 @@ class Template:
             )
         if fields.index("query") > fields.index("passage"):
             raise InvalidModel("a prompt template must have {query} before {passage}: swap them")
+        if self.pair and (len(self.segments) != 2 or "{passage}" in self.segments[0]):
+            raise InvalidModel(
+                "a prompt template of a pair must have two segments, the first with {query} and "
+                "the second with {passage}: correct its segments"
+            )
 
     @property
     def takes_instruction(self) -> bool:
@@ -50,7 +62,8 @@ class Template:
 
     @classmethod
     def read(cls, data: object) -> "Template":
-        """From what a manifest holds: {"segments": [...], "instruction": "..."}.
+        """From what a manifest holds: {"segments": [...], "instruction": "..."}, and for true
+        "pair" and "parse_special".
 
         Raises:
             InvalidModel: it is not of that form, or lacks a field.
@@ -58,8 +71,10 @@ class Template:
         if isinstance(data, Mapping):
             segments, instruction = data.get("segments"), data.get("instruction", "")
             texts = isinstance(segments, list) and all(isinstance(s, str) for s in segments)
-            if texts and isinstance(instruction, str):
-                return cls(tuple(segments or ()), instruction)
+            switches = [data.get(name, False) for name in ("pair", "parse_special")]
+            known = all(isinstance(switch, bool) for switch in switches)
+            if texts and isinstance(instruction, str) and known:
+                return cls(tuple(segments or ()), instruction, *switches)
         raise InvalidModel(
             'a prompt template must be {"segments": [texts], "instruction": text}, not '
             f"{data!r:.80}: export the model again, or correct it"
@@ -67,4 +82,9 @@ class Template:
 
     def to_json(self) -> dict[str, Any]:
         """What `read` reads."""
-        return {"segments": list(self.segments), "instruction": self.instruction}
+        switches = {"pair": self.pair, "parse_special": self.parse_special}
+        return {
+            "segments": list(self.segments),
+            "instruction": self.instruction,
+            **{name: True for name, switch in switches.items() if switch},
+        }

@@ -2,7 +2,9 @@
 
 import json
 import re
+from copy import copy
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +60,8 @@ class Tokens:
         self.tokenizer.no_truncation()  # some files ship blocks of their own, at another length
         self.tokenizer.no_padding()
         self._safe_cut = _safe_cut(self.tokenizer)
+        added = self.tokenizer.get_added_tokens_decoder().values()
+        self._control = tuple(token.content for token in added if token.special and token.content)
 
     def token_id(self, token: str) -> int | None:
         """The id of a token of the vocabulary, None if there is no such token."""
@@ -88,6 +92,26 @@ class Tokens:
         if len(encoding.ids) <= room:
             return text, False
         return text[: encoding.offsets[room - 1][1]] if room > 0 else "", True
+
+    def holds_control(self, text: str) -> bool:
+        """Whether a control token of the vocabulary is written out in a text."""
+        return any(token in text for token in self._control)
+
+    def split_at_control(self, text: str) -> list[str]:
+        """The text in pieces, of which every second one is a control token."""
+        tokens = sorted(self._control, key=len, reverse=True)  # the longest that fits, as it reads
+        return re.split(f"({'|'.join(map(re.escape, tokens))})", text) if tokens else [text]
+
+    @cached_property
+    def plain(self) -> "Tokens":
+        """The same tokenizer, except that it reads written-out control tokens as plain text.
+
+        Made at the first text that holds one: it takes as much memory as this one.
+        """
+        twin = copy(self)
+        twin.tokenizer = Tokenizer.from_str(self.tokenizer.to_str())
+        twin.tokenizer.encode_special_tokens = True
+        return twin
 
     def _start(self, text: str, room: int) -> Encoding:
         """More than `room` tokens of a text, if it has them, by reading no more than it takes."""

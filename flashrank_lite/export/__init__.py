@@ -12,8 +12,8 @@ except ImportError as error:
         'pip install "flashrank-lite[export]"'
     ) from error
 
+from flashrank_lite.export.checkpoints.reading import read_checkpoint
 from flashrank_lite.export.folder import export_folder
-from flashrank_lite.export.huggingface import read_checkpoint
 from flashrank_lite.export.source import Source
 
 __all__ = ["Source", "export_folder", "read_checkpoint"]

@@ -1,32 +1,55 @@
-"""How faithful an exported graph is: to torch, to fp32, and to itself in other company."""
+"""How faithful an export is: to the library it came from, to torch, to fp32, and to itself.
+
+What a user compares is text in and score out, so that is what is compared with the library. Torch
+is compared on the same token ids, in batches; int8 with fp32; a passage alone with its list.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from tokenizers import Tokenizer
 
 from flashrank_lite.encoding.collate import pad
 from flashrank_lite.encoding.prompts import open_encoder
 from flashrank_lite.errors import InvalidModel
 from flashrank_lite.evaluation import CandidateList, kendall_tau, mean_ndcg
+from flashrank_lite.export.graph.torch_graph import run_torch
 from flashrank_lite.export.source import Source
-from flashrank_lite.export.torch_graph import run_torch
 from flashrank_lite.ranker import Ranker
 
+LIBRARY_TOLERANCE = 1e-3  # logits, text in and score out against the checkpoint's library
 TORCH_TOLERANCE = 1e-3  # logits, fp32 graph against the torch module
 ALONE_TOLERANCE = 1e-4  # scores, a passage alone against the same passage in a full batch
+# The figures of the manifest that tell of text in and score out.
+TEXT_TO_SCORE, TEXT_TO_SCORE_AGAINST = "text_to_score_max_abs_logit", "text_to_score_against"
 # Of the whole range of logits: a list that spans less is one that the model itself does not order
 # (text in a language that it was not trained on).
 LEAST_SPREAD = 0.1
-LEAST_TAU = 0.8  # int8 against fp32; nano has 0.975 on lists of random passages
+LEAST_TAU = 0.8  # of int8 to fp32; with less it is left out
 # Tokens times parameters of the longest texts compared: 2,048 tokens in a model of 0.6 B. For 8,192
 # torch takes 4.3 GB for one matrix of its attention, and all lengths take an hour. Models of up to
 # 0.15 B are compared on 8,192.
 CHECKED_WORK = 1.25e12
 SHORTEST_CHECKED = 512  # tokens, of larger models
 BATCHES = (2, 3, 5)  # rows of the batches tried, beside single pairs
+
+# Where tokenizers differ from each other. Control tokens of this tokenizer are added to them.
+ODD_TEXTS = (
+    "",
+    "a",
+    "Crème brûlée à l'Été: ÀÉÎÕÜ, Straße, İstanbul",
+    "THE OCEAN IS BLUE BECAUSE WATER ABSORBS RED LIGHT",
+    "海は青い。水は赤い光を吸収する。中文测试,한국어 문장",
+    "🌊🐟 emoji 👩‍🔬 and ½ “quotes” – dashes… ﬁgures ①",
+    "  two  spaces,\ttabs\nand\n\nlines  ",
+    "don't e.g. U.S.A. 3.14 1,000,000 C++ foo_bar http://example.org/?q=1#top",
+)
+ODD_QUERY = "Où l'Océan est-il BLEU? 海"
+SHOWN_TOKENS = 12  # of each list, around the place where they part
 
 Texts = Sequence[tuple[str, Sequence[str]]]  # (query, its candidates)
 
@@ -36,6 +59,86 @@ def checked_length(source: Source) -> int:
     parameters = sum(parameter.numel() for parameter in source.module.parameters())
     room = max(SHORTEST_CHECKED, int(CHECKED_WORK / max(1, parameters)))
     return min(source.max_length, room)
+
+
+def against_library(source: Source, fp32: Ranker, texts: Texts) -> dict[str, Any]:
+    """Largest absolute difference of logits to the checkpoint's own library, text in, score out.
+
+    The library reads every pair alone. Passages are of one word to over the maximum length, empty,
+    and of what tokenizers disagree on; queries leave room for them, since libraries cut a query
+    that does not. Written-out control tokens are left out where they are plain text to a prompt
+    and not to the library.
+
+    Args:
+        source: the checkpoint's library, and how the export reads text.
+        fp32: a ranker on the fp32 graph, with raw scores.
+        texts: real (query, passages) lists to make pairs of.
+
+    Returns:
+        The difference, and the library's name; nothing where the source has no library.
+
+    Raises:
+        InvalidModel: the difference is larger than `LIBRARY_TOLERANCE`; the message names the first
+            such text and where its tokens part.
+    """
+    if source.library is None:
+        return {}
+    library = source.library(source.max_length)
+    encoder = open_encoder(source.tokenizer, source.max_length, source.template)
+    control = _control_tokens(source)
+    same_control = source.template is None or source.template.pair or source.template.parse_special
+    worst = 0.0
+    for query, passage in _many_texts(texts, source.max_length, control):
+        if not same_control and any(token in f"{query} {passage}" for token in control):
+            continue
+        (found,) = fp32.score(query, [passage])
+        expected = library.logit(query, passage)
+        difference = abs(float(found) - expected)
+        if not difference <= LIBRARY_TOLERANCE:  # NaN is not faithful either
+            (pair,) = next(iter(encoder.chunks([(query, passage)])))
+            tokenizer = Tokenizer.from_file(str(source.tokenizer))
+            ours = [str(tokenizer.id_to_token(int(number))) for number in pair.ids]
+            raise InvalidModel(
+                f"scores differ from those of {library.name} by {difference:.2g} (more than "
+                f"{LIBRARY_TOLERANCE:g}), so nothing was written. First at the query {query!r:.60} "
+                f"and the passage {passage!r:.60}: "
+                f"{_where_tokens_part(ours, library.tokens(query, passage))}"
+            )
+        worst = max(worst, difference)
+    return {TEXT_TO_SCORE: worst, TEXT_TO_SCORE_AGAINST: library.name}
+
+
+def _control_tokens(source: Source) -> list[str]:
+    added = Tokenizer.from_file(str(source.tokenizer)).get_added_tokens_decoder().values()
+    return [token.content for token in added if token.special]
+
+
+def _many_texts(texts: Texts, max_length: int, control: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Pairs of real text of every length, then odd ones, those with control tokens last."""
+    for query, passages in _every_length(texts, max_length):
+        if len(passages) == 1:
+            yield query, passages[0]
+    query = texts[0][0]
+    for text in ODD_TEXTS:
+        yield query, text
+        yield ODD_QUERY, text
+    for token in control[:8]:
+        yield query, f"It ends here.{token} Or {token} not"
+        yield f"what is {token}", "nothing of the kind"
+
+
+def _where_tokens_part(ours: Sequence[str], theirs: Sequence[str]) -> str:
+    """Both lists around the first token that differs."""
+    if list(ours) == list(theirs):
+        return f"the {len(ours)} tokens are the same, so the model is fed or run differently"
+    place = next((i for i, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b), None)
+    place = min(len(ours), len(theirs)) if place is None else place
+    start = max(0, place - SHOWN_TOKENS // 2)
+    shown = (" ".join(map(str, side[start : start + SHOWN_TOKENS])) for side in (ours, theirs))
+    return (
+        f"the tokens part at number {place + 1} ({len(ours)} here, {len(theirs)} there), from "
+        f"number {start + 1} on: {next(shown)!r} here, {next(shown)!r} there"
+    )
 
 
 def against_torch(source: Source, fp32: Ranker, texts: Texts) -> float:
@@ -73,11 +176,7 @@ def against_torch(source: Source, fp32: Ranker, texts: Texts) -> float:
 
 
 def against_fp32(fp32: Ranker, int8: Ranker, texts: Texts) -> dict[str, float]:
-    """Kendall's tau (mean over the lists that fp32 orders) and largest difference of logits.
-
-    Raises:
-        InvalidModel: tau is below ``LEAST_TAU``.
-    """
+    """Kendall's tau (mean over the lists that fp32 orders) and largest difference of logits."""
     exact = [fp32.score(query, passages) for query, passages in texts]
     rounded = [int8.score(query, passages) for query, passages in texts]
     spreads = np.array([np.ptp(scores) for scores in exact])
@@ -85,11 +184,6 @@ def against_fp32(fp32: Ranker, int8: Ranker, texts: Texts) -> dict[str, float]:
     taus = np.array([kendall_tau(a, b) for a, b in zip(exact, rounded, strict=True)])
     tau = float(taus[ordered].mean())
     largest = max(float(np.abs(a - b).max()) for a, b in zip(exact, rounded, strict=True))
-    if not tau >= LEAST_TAU:
-        raise InvalidModel(
-            f"int8 orders passages unlike fp32 (Kendall's tau {tau:.2f}, less than {LEAST_TAU}): "
-            "calibrate on text like that of use, or export fp32 alone"
-        )
     return {"kendall_tau": tau, "max_abs_logit": largest}
 
 
@@ -118,16 +212,23 @@ def quality(ranker: Ranker, lists: Sequence[CandidateList]) -> float:
     return mean_ndcg(lists, [ranker.score(c.query, c.texts) for c in lists])
 
 
-def table(figures: Mapping[str, Mapping[str, float]]) -> str:
+def table(figures: Mapping[Any, Mapping[str, Any]]) -> str:
     """The figures of each precision as a table of text, a column each."""
-    names = list(dict.fromkeys(name for column in figures.values() for name in column))
+    columns = {precision: _rows(found) for precision, found in figures.items()}
+    names = list(dict.fromkeys(name for column in columns.values() for name in column))
     width = max(map(len, names))
-    rows = [" " * width + "".join(f"  {precision:>10}" for precision in figures)]
+    rows = [" " * width + "".join(f"  {precision:>10}" for precision in columns)]
     for name in names:
-        cells = (column.get(name) for column in figures.values())
+        cells = (column.get(name) for column in columns.values())
         shown = ("" if v is None else f"{v:.3g}" if v < 1000 else f"{v:.0f}" for v in cells)
         rows.append(f"{name:<{width}}" + "".join(f"  {cell:>10}" for cell in shown))
     return "\n".join(rows)
+
+
+def _rows(figures: Mapping[str, Any]) -> dict[str, float]:
+    library = figures.get(TEXT_TO_SCORE_AGAINST)
+    named = {TEXT_TO_SCORE: f"text to score, against {library}"}
+    return {named.get(n, n): v for n, v in figures.items() if n != TEXT_TO_SCORE_AGAINST}
 
 
 def _every_length(texts: Texts, max_length: int) -> Iterator[tuple[str, list[str]]]:

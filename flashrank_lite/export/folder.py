@@ -6,34 +6,34 @@ import json
 import logging
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from flashrank_lite.encoding.collate import pad
 from flashrank_lite.encoding.prompts import open_encoder
-from flashrank_lite.errors import InvalidInput
+from flashrank_lite.errors import InvalidInput, InvalidModel
 from flashrank_lite.evaluation import CandidateList
 from flashrank_lite.export import fidelity
 from flashrank_lite.export.card import CARD, is_foreign, model_card
-from flashrank_lite.export.int8 import quantise_products
-from flashrank_lite.export.nodes import Feeds
-from flashrank_lite.export.read_token import keep_read_token
+from flashrank_lite.export.graph.int8 import quantise_products
+from flashrank_lite.export.graph.nodes import Feeds
+from flashrank_lite.export.graph.read_token import keep_read_token
+from flashrank_lite.export.graph.tables import quantise_tables
+from flashrank_lite.export.graph.torch_graph import OPSET, check_opset, to_onnx
+from flashrank_lite.export.graph.weights import data_file, read_graph, save_graph
 from flashrank_lite.export.source import Source
-from flashrank_lite.export.tables import quantise_tables
-from flashrank_lite.export.torch_graph import OPSET, check_opset, to_onnx
-from flashrank_lite.export.weights import data_file, save_graph
 from flashrank_lite.models.checksums import facts_of
 from flashrank_lite.models.manifest import FORMAT, MANIFEST, TOKENIZER
 from flashrank_lite.ranker import Ranker
-from flashrank_lite.runtime.plan import batches
+from flashrank_lite.runtime.plan import plan
 
 logger = logging.getLogger(__name__)
 
 Precision = Literal["fp32", "int8"]
-Figures = dict[Precision, dict[str, float]]  # of each graph, by name
+Rounding = Literal["fast", "accurate"]
+Figures = dict[Precision, dict[str, Any]]  # of each graph, by name
 FILES: dict[Precision, str] = {"int8": "model_int8.onnx", "fp32": "model.onnx"}
 CONFIG = "config.json"
 UNTOLD = ("_name_or_path", "auto_map")  # where the checkpoint once lay, and its own code
@@ -48,11 +48,16 @@ def export_folder(
     texts: fidelity.Texts,
     *,
     precisions: Sequence[Precision] = ("int8", "fp32"),
+    int8: Rounding = "fast",
+    require_int8: bool = False,
     table_bits: int = 8,
     evaluation: Mapping[str, Sequence[CandidateList]] | None = None,
     opset: int = OPSET,
 ) -> Figures:
-    """Export ``source`` into the folder ``out`` and prove that it is faithful.
+    """Export `source` into the folder `out`, with a check that its scores are the library's.
+
+    An int8 graph that orders passages unlike fp32 is left out, with a warning: fp32 takes its
+    place.
 
     Args:
         source: the model.
@@ -60,18 +65,22 @@ def export_folder(
         texts: real (query, candidates) lists: every second one to calibrate on, the others to
             compare with.
         precisions: graphs to write.
+        int8: "fast", or "accurate" for an order closer to that of fp32 at some cost in speed.
+        require_int8: raise where int8 would be left out.
         table_bits: 8 or 4, for large embedding tables of the int8 graph.
         evaluation: labelled lists by name, for nDCG@10 of each graph.
         opset: version of the ONNX operators that is traced, and that the fp32 graph takes; the
             int8 one takes 23 where its attention is one operator.
 
     Returns:
-        The fidelity figures of each precision, as they stand in the manifest.
+        The fidelity figures of each precision written, as they stand in the manifest.
 
     Raises:
-        InvalidModel: the graph is not faithful to torch, or its scores depend on neighbours.
-        InvalidInput: no texts, an unknown precision or operator version, or ``out`` is a file or
+        InvalidModel: scores differ from those of the checkpoint's library or of torch, or depend on
+            neighbours; or int8 is required and orders passages unlike fp32.
+        InvalidInput: no texts, an unknown precision or operator version, or `out` is a file or
             where the source lies.
+        MissingExtra: sentence-transformers is not installed.
     """
     texts = [(query, passages) for query, passages in texts if passages]
     if not texts or not precisions or set(precisions) - set(FILES):
@@ -82,31 +91,26 @@ def export_folder(
     check_opset(opset)
     check_out(out, *filter(None, (source.checkpoint, source.tokenizer.parent)))
     calibration, held_out = split_texts(texts)
-    # int8 first: it is the one to run, and fp32 is there for those who ask
-    precisions = [precision for precision in FILES if precision in precisions]
     checked = replace(source, max_length=fidelity.checked_length(source))
     with tempfile.TemporaryDirectory() as scratch:
-        finished = Path(scratch) / "finished"
-        finished.mkdir()
-        graphs: dict[Precision, list[Path]] = {}  # the files of each
-        feeds = list(_feeds(checked, calibration[:CALIBRATION_LISTS]))
-        model = to_onnx(source.module, Path(scratch), source.inputs, opset)
-        keep_read_token(model, feeds)
-        graphs["fp32"] = save_graph(model, finished / FILES["fp32"])
-        if "int8" in precisions:  # of the graph that was just written: there is no second copy
-            quantise_products(model, feeds)
-            quantise_tables(model, bits=table_bits)
-            graphs["int8"] = save_graph(model, finished / FILES["int8"])
-        del model
-        _describe(finished, source, graphs, {})
-        figures = _prove(checked, finished, graphs, held_out[:CHECKED_LISTS], evaluation or {})
-        for precision in set(graphs) - set(precisions):  # fp32, which int8 was measured by
-            for file in graphs.pop(precision):
-                file.unlink()
-        _describe(finished, source, {p: graphs[p] for p in precisions}, figures)
-        _replace(finished, out)
-    logger.info("%s\n%s", out, fidelity.table({p: figures[p] for p in precisions}))
-    return {precision: figures[precision] for precision in precisions}
+        work = _Work(checked, Path(scratch), held_out[:CHECKED_LISTS], evaluation or {})
+        feeds = list(feeds_of(checked, calibration[:CALIBRATION_LISTS]))
+        work.write_fp32(feeds, opset)
+        if "int8" in precisions:
+            try:
+                work.write_int8(feeds, int8, table_bits)
+            except _Int8Refused as refused:
+                if require_int8:
+                    raise InvalidModel(str(refused)) from refused
+                logger.warning("%s is written without an int8 graph: %s", out, refused)
+                precisions = ["fp32"]
+        # int8 first: it is the one to run, and fp32 is there for those who ask
+        precisions = [precision for precision in FILES if precision in precisions]
+        work.finish(source, precisions)
+        _replace(work.folder, out)
+    figures = {precision: work.figures[precision] for precision in precisions}
+    logger.info("%s\n%s", out, fidelity.table(figures))
+    return figures
 
 
 def check_out(out: Path, *sources: Path) -> None:
@@ -131,50 +135,110 @@ def split_texts(texts: fidelity.Texts) -> tuple[fidelity.Texts, fidelity.Texts]:
     return (texts[::2], texts[1::2]) if len(texts) > 1 else (texts, texts)
 
 
-def _prove(
-    source: Source,
-    folder: Path,
-    precisions: Iterable[Precision],
-    texts: fidelity.Texts,
-    evaluation: Mapping[str, Sequence[CandidateList]],
-) -> Figures:
-    with ExitStack() as stack:
-        rankers = {p: stack.enter_context(_open(folder, p, source)) for p in precisions}
-        fp32 = rankers["fp32"]
-        exact = fidelity.against_torch(source, fp32, texts)
-        figures: Figures = {
-            "fp32": {
+class _Int8Refused(Exception):
+    """int8 would order passages unlike fp32; the message says how far, and what to do."""
+
+
+class _Work:
+    """Graphs in a temporary folder, each measured before the next one is made.
+
+    fp32 is compared first: what is wrong with a checkpoint shows before int8 takes its minutes.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        scratch: Path,
+        texts: fidelity.Texts,
+        evaluation: Mapping[str, Sequence[CandidateList]],
+    ) -> None:
+        self.folder = scratch / "finished"
+        self.folder.mkdir()
+        self.figures: Figures = {}
+        self._graphs: dict[Precision, list[Path]] = {}  # the files of each
+        self._source, self._scratch = source, scratch
+        self._texts, self._evaluation = texts, evaluation
+
+    def write_fp32(self, feeds: Sequence[Feeds], opset: int) -> None:
+        """Trace, and compare with the library and with torch."""
+        source = self._source
+        model = to_onnx(source.module, self._scratch, source.inputs, opset)
+        keep_read_token(model, feeds)
+        self._graphs["fp32"] = save_graph(model, self.folder / FILES["fp32"])
+        del model
+        _describe(self.folder, source, self._graphs, {})
+        with self._open("fp32") as ranker:
+            exact = fidelity.against_torch(source, ranker, self._texts)
+            self.figures["fp32"] = {
+                **fidelity.against_library(source, ranker, self._texts),
                 "fp32_vs_torch_max_abs_logit": exact,
                 "fp32_vs_torch_longest_tokens": source.max_length,
+                **self._measure(ranker),
             }
+
+    def write_int8(self, feeds: Sequence[Feeds], rounding: Rounding, table_bits: int) -> None:
+        """Round the fp32 graph, and compare with it.
+
+        Raises:
+            _Int8Refused: the order of passages is not that of fp32.
+        """
+        model = read_graph(self.folder / FILES["fp32"])
+        try:
+            quantise_products(model, feeds, accurate=rounding == "accurate")
+        except InvalidModel as error:
+            raise _Int8Refused(str(error)) from error
+        quantise_tables(model, bits=table_bits)
+        graph = save_graph(model, self.folder / FILES["int8"])
+        del model
+        _describe(self.folder, self._source, self._graphs | {"int8": graph}, {})
+        with self._open("fp32") as fp32, self._open("int8") as int8:
+            compared = fidelity.against_fp32(fp32, int8, self._texts)
+            tau = compared["kendall_tau"]
+            if not tau >= fidelity.LEAST_TAU:
+                for file in graph:
+                    file.unlink()
+                better = "" if rounding == "accurate" else "--int8 accurate, or "
+                raise _Int8Refused(
+                    f"int8 orders passages unlike fp32 (Kendall's tau {tau:.2f}, less than "
+                    f"{fidelity.LEAST_TAU}): try {better}--calibration with text like that of use"
+                )
+            self._graphs["int8"] = graph
+            found = self.figures["int8"] = self.figures["fp32"] | {
+                **{f"int8_vs_fp32_{name}": value for name, value in compared.items()},
+                **self._measure(int8),
+            }
+        for name in self._evaluation:
+            exact = self.figures["fp32"][f"ndcg@10_{name}"]
+            found[f"ndcg@10_{name}_fp32"] = exact
+            lost = exact - found[f"ndcg@10_{name}"]
+            if lost > NDCG_LOSS:
+                logger.warning("%s: int8 loses %.4f nDCG@10 on %s", self._source.name, lost, name)
+
+    def finish(self, source: Source, precisions: Sequence[Precision]) -> None:
+        """Leave the graphs `precisions` in the folder, and write what goes with them."""
+        for precision in set(self._graphs) - set(precisions):  # fp32, which int8 was measured by
+            for file in self._graphs.pop(precision):
+                file.unlink()
+        _describe(self.folder, source, {p: self._graphs[p] for p in precisions}, self.figures)
+
+    def _measure(self, ranker: Ranker) -> dict[str, float]:
+        alone = fidelity.alone_against_batch(ranker, self._texts[:8])
+        quality = {
+            f"ndcg@10_{name}": fidelity.quality(ranker, lists)
+            for name, lists in self._evaluation.items()
         }
-        if "int8" in rankers:
-            compared = fidelity.against_fp32(fp32, rankers["int8"], texts)
-            figures["int8"] = {f"int8_vs_fp32_{name}": value for name, value in compared.items()}
-            figures["int8"] |= figures["fp32"]
-        for precision, ranker in rankers.items():
-            found = figures[precision]
-            found["alone_vs_batch_max_abs_score"] = fidelity.alone_against_batch(ranker, texts[:8])
-            for name, lists in evaluation.items():
-                found[f"ndcg@10_{name}"] = fidelity.quality(ranker, lists)
-    for name in evaluation if "int8" in figures else ():
-        exact, rounded = (figures[p][f"ndcg@10_{name}"] for p in ("fp32", "int8"))
-        figures["int8"][f"ndcg@10_{name}_fp32"] = exact
-        if exact - rounded > NDCG_LOSS:
-            logger.warning("%s: int8 loses %.4f nDCG@10 on %s", source.name, exact - rounded, name)
-    return figures
+        return {"alone_vs_batch_max_abs_score": alone, **quality}
+
+    def _open(self, precision: Precision) -> Ranker:
+        length = self._source.max_length
+        return Ranker(self.folder, file=FILES[precision], activation="raw", max_length=length)
 
 
-def _open(folder: Path, precision: Precision, source: Source) -> Ranker:
-    file, length = FILES[precision], source.max_length
-    return Ranker(folder, file=file, activation="raw", max_length=length)
-
-
-def _feeds(source: Source, texts: fidelity.Texts) -> Iterator[Feeds]:
+def feeds_of(source: Source, texts: fidelity.Texts) -> Iterator[Feeds]:
     encoder = open_encoder(source.tokenizer, source.max_length, source.template)
     for query, passages in texts:
         for chunk in encoder.chunks([(query, passage) for passage in passages]):
-            for rows in batches([len(pair.ids) for pair in chunk]):
+            for rows in plan([len(pair.ids) for pair in chunk]).batches:
                 pairs = [chunk[row] for row in rows]
                 yield pad(pairs, source.padding, source.inputs, source.padding_side)
 

@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import torch
 
 from flashrank_lite.encoding.collate import JOINED_INPUTS
 from flashrank_lite.encoding.template import Template
+
+
+class Library(Protocol):
+    """The library that a checkpoint was made with, from text to score."""
+
+    @property
+    def name(self) -> str:
+        """Its name and version."""
+
+    def logit(self, query: str, passage: str) -> float:
+        """The logit of one pair, alone; of two classes the relevant one's less the other's."""
+
+    def tokens(self, query: str, passage: str) -> list[str]:
+        """The tokens of one pair, as the model reads them."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +48,9 @@ class Source:
         custom_license: whether that is a name of the owner's own, which no list of licences has.
         licences: files of the checkpoint that state its licence, by name.
         checkpoint: the folder that it was read from, which an export never writes to.
+        prompts: texts by name that the checkpoint keeps to put before a query, for the card.
+        library: opens the checkpoint in the library that it was made with, whose scores of a text
+            are the ones to give; told the maximum length. None where there is no such library.
         origin: what the model card names as the source: a repository and its revision.
         held: whatever must live as long as the source (a temporary folder).
     """
@@ -54,5 +71,7 @@ class Source:
     padding_side: Literal["left", "right"] = "right"
     licences: Mapping[str, Path] = field(default_factory=dict)
     checkpoint: Path | None = None
+    prompts: Mapping[str, str] = field(default_factory=dict)
+    library: Callable[[int], Library] | None = None
     origin: str | None = None
     held: object = None

@@ -7,7 +7,6 @@ download, with a record of its own.
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Container
 from dataclasses import replace
 from pathlib import Path
 
@@ -46,7 +45,7 @@ def fetch(
     files, record = hub.fetch_files(
         repository,
         revision,
-        lambda listing: _only(archive, repository, listing),
+        lambda _: [archive],
         token,
         update="always" if refresh else "never",
     )
@@ -68,15 +67,9 @@ def fetch(
     )
 
 
-def _only(archive: str, repository: str, listing: Container[str]) -> list[str]:
-    if archive not in listing:
-        raise InvalidModel(f"{repository} has no file {archive} any more: see its page")
-    return [archive]
-
-
 def _is_whole(folder: Path, kept: Record) -> bool:
     try:
-        return all([check(folder / name, kept.files[name], IN_FOLDER) for name in kept.files])
+        return all(check(folder / name, kept.files[name], IN_FOLDER) for name in kept.files)
     except InvalidModel:
         return False
 
@@ -87,6 +80,9 @@ def _unpack(file: Path, folder: Path, record: Record) -> Record:
 
     folder.parent.mkdir(parents=True, exist_ok=True)
     with WeakFileLock(folder.parent / f"{folder.name}.lock"):
+        kept = read_record(folder / IN_FOLDER)
+        if kept is not None and _is_whole(folder, kept):
+            return kept  # another process unpacked it in the meantime
         for left in folder.parent.glob(f"{_STARTED}{folder.name}-*"):
             shutil.rmtree(left, ignore_errors=True)  # of a process that was killed
         prefix = f"{_STARTED}{folder.name}-"

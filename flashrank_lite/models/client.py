@@ -31,6 +31,7 @@ _CANNOT_WRITE = frozenset(
     {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENOENT}
     | {errno.ENOSPC, errno.EDQUOT}
 )
+_REFUSALS = frozenset((401, 403, 404, 410, 451))  # what a firewall's own page may come with, too
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,12 @@ def _explain(
     cause = error.__cause__
     if isinstance(error, errors.LocalEntryNotFoundError) and cause is not None:
         return _explain(cause, repository, revision, file)  # huggingface_hub hides the reason
+    if status in _REFUSALS and not (headers.get("X-Error-Code") or headers.get("X-Error-Message")):
+        return DownloadFailed(
+            f"{file or model} could not be had: {hub} answered {status} without the Hub's error "
+            "code, as a firewall or proxy does. Allow the Hub there, set HTTPS_PROXY, or pull the "
+            f"model elsewhere (`flashrank-lite models pull {model} --to DIR`) and load DIR"
+        )
     if isinstance(error, errors.GatedRepoError):
         return AccessDenied(
             f"{model} is gated: accept its terms at {hub}/{model}, and pass token= or set HF_TOKEN"
@@ -136,7 +143,7 @@ def _explain(
     if status == 429:
         wait = headers.get("Retry-After")
         return DownloadFailed(
-            f"too many requests to {hub} from here (429): try again "
+            f"{hub} answered 429, too many requests from here: try again "
             f"{f'in {wait} seconds' if wait else 'later'}, or with a token (token= or HF_TOKEN), "
             "which allows more of them"
         )

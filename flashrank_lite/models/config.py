@@ -1,8 +1,11 @@
 """What Hugging Face config files say of a cross-encoder, read for folders without reranker.json."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
+
+from flashrank_lite.errors import InvalidModel
 
 _UNSET_LENGTH = 1_000_000  # tokenizers write 1e30 for "no limit"
 # model types whose position ids start after the padding id: the table's first rows are never used
@@ -14,7 +17,17 @@ _OFFSET_POSITIONS = frozenset(
 _PROMPTED = frozenset(
     {"gemma", "gemma2", "gemma3_text", "llama", "mistral", "phi3", "qwen2", "qwen3"}
 )
-_RELEVANT = frozenset({"relevant", "positive", "yes", "true", "match", "related"})
+# What fine-tuned rerankers and pair classifiers call their two classes.
+_RELEVANT = frozenset(
+    {"relevant", "positive", "yes", "true", "match", "related", "entailment", "duplicate"}
+    | {"paraphrase", "equivalent", "similar", "supported", "supports", "answer"}
+)
+_IRRELEVANT = frozenset(
+    {"irrelevant", "negative", "no", "false", "mismatch", "unrelated", "contradiction", "neutral"}
+    | {"different", "dissimilar", "refuted", "refutes", "other", "none"}
+)
+_NOT = re.compile(r"(?:not|non|no|un)[_\- ]?(.+)")
+_UNNAMED = re.compile(r"(?:label|class)?[_\- ]?[01]")  # LABEL_0 is transformers' default
 
 
 def needs_prompt(config: Mapping[str, Any]) -> bool:
@@ -61,12 +74,34 @@ def activation(config: Mapping[str, Any]) -> Literal["sigmoid", "raw"]:
 
 
 def relevant_class(config: Mapping[str, Any]) -> int:
-    """Of two classes, the index of the one that means relevant: by its label, otherwise 1."""
+    """Of two classes, the index of the one that means relevant, by their names.
+
+    One name may be the other with "not_" or "non_" before it; some names have a known meaning;
+    without names of its own ("LABEL_0") a model has the relevant class second, as transformers'
+    examples do.
+
+    Raises:
+        InvalidModel: there are two names with a meaning that is not known here.
+    """
     labels = config.get("id2label")
-    if not isinstance(labels, Mapping):
+    names = dict(labels) if isinstance(labels, Mapping) else {}
+    if len(names) != 2:
         return 1
-    named = [number for number, label in labels.items() if str(label).lower() in _RELEVANT]
-    return 0 if len(named) == 1 and str(named[0]) == "0" else 1
+    first, second = (str(names.get(k, names.get(str(k), ""))).strip().lower() for k in (0, 1))
+    if _UNNAMED.fullmatch(first) and _UNNAMED.fullmatch(second):
+        return 1
+    for index, (name, other) in enumerate(((first, second), (second, first))):
+        negated = _NOT.fullmatch(other)
+        if negated and negated[1] == name:
+            return index
+    for known, index in ((_RELEVANT, 0), (_IRRELEVANT, 1)):
+        if (first in known) != (second in known):
+            return index if first in known else 1 - index
+    raise InvalidModel(
+        f"the model has the classes {first!r} and {second!r}, and nothing says which of them means "
+        "relevant: export it with --relevant and the name of that class, or call them relevant and "
+        "irrelevant under id2label in its config.json"
+    )
 
 
 def token_types(tokenizer_config: Mapping[str, Any]) -> bool:

@@ -12,6 +12,7 @@ more exact, comes first.
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import NamedTuple
 
 from flashrank_lite.errors import InvalidModel
@@ -106,9 +107,33 @@ def choose_graph(
             there = ", ".join(graphs_among(files)) or "no *.onnx file"
             raise InvalidModel(f"{where} has no file {name!r}: pass as file= {there}")
         return file if isinstance(file, GraphChoice) else _choice(variants, name, "asked for")
+    graphs = graphs_among(files)
     if variants:
-        return _of_manifest(variants, files, where, processor)
-    return _by_name(graphs_among(files), where, processor)
+        options = [_Option(v.file, v.requires, v.precision) for v in variants if v.file in files]
+    else:
+        options = [_Option(graphs[0])] if len(graphs) == 1 else list(_known_among(graphs))
+    if not options:
+        raise _nothing_to_run(variants, graphs, where)
+    found = _first_runnable(options, processor)
+    if found is None:
+        if variants:
+            needed = "; ".join(f"{v.file} needs {_any_of(v.requires)}" for v in variants)
+            raise InvalidModel(
+                f"{where} has no graph for this processor ({needed}): name one with file= to run "
+                "it all the same, or export the model with a variant for every processor"
+            )
+        needed = _any_of(options[0].requires)
+        found = (
+            options[0].file,
+            f"made for a processor with {needed}, which this one lacks: it runs slower, but "
+            "exactly, and there is no better graph",
+        )
+    name, reason = found
+    preferred = takewhile(lambda listed: listed != name, (variant.file for variant in variants))
+    absent = [listed for listed in preferred if listed not in files]
+    if absent:
+        reason += f"; {', '.join(absent)}, preferred to it, is not there"
+    return _choice(variants, name, reason)
 
 
 def graphs_among(files: Iterable[str]) -> list[str]:
@@ -117,52 +142,23 @@ def graphs_among(files: Iterable[str]) -> list[str]:
     return sorted(file for file in onnx if "/" not in file.removeprefix("onnx/"))
 
 
-def _of_manifest(
-    variants: Sequence[Variant], files: Collection[str], where: object, processor: Processor
-) -> GraphChoice:
-    there = [_Option(v.file, v.requires, v.precision) for v in variants if v.file in files]
-    if not there:
+def _nothing_to_run(
+    variants: Sequence[Variant], graphs: Sequence[str], where: object
+) -> InvalidModel:
+    if variants:
         names = ", ".join(variant.file for variant in variants)
-        raise InvalidModel(
+        return InvalidModel(
             f"{where} lacks the graphs that its {MANIFEST} lists ({names}): fetch or export the "
             "model again"
         )
-    found = _first_runnable(there, processor)
-    if found is None:
-        needed = "; ".join(f"{v.file} needs {_any_of(v.requires)}" for v in variants)
-        raise InvalidModel(
-            f"{where} has no graph for this processor ({needed}): name one with file= to run it "
-            "all the same, or export the model with a variant for every processor"
-        )
-    file, reason = found
-    preferred = [v.file for v in variants[: [v.file for v in variants].index(file)]]
-    absent = [name for name in preferred if name not in files]
-    note = f"; {', '.join(absent)}, preferred to it, is not there" if absent else ""
-    return _choice(variants, file, reason + note)
-
-
-def _by_name(graphs: Sequence[str], where: object, processor: Processor) -> GraphChoice:
-    if not graphs:
-        raise InvalidModel(
-            f"{where} has no *.onnx file, at the top or under onnx/: export the model to ONNX with "
-            f"`flashrank-lite export {where} OUT` and load the folder OUT"
-        )
-    known = list(_known_among(graphs))
-    if len(graphs) == 1:
-        return _choice((), graphs[0], "the only graph there is")
-    if not known:
-        raise InvalidModel(
+    if graphs:
+        return InvalidModel(
             f"{where} has several graphs ({', '.join(graphs)}) and no file says which to use: name "
             "one with file=, or rename the right one model.onnx"
         )
-    found = _first_runnable(known, processor)
-    if found is not None:
-        return _choice((), *found)
-    return _choice(
-        (),
-        known[0].file,
-        f"made for a processor with {_any_of(known[0].requires)}, which this one lacks: it runs "
-        "slower, but exactly, and there is no better graph",
+    return InvalidModel(
+        f"{where} has no *.onnx file, at the top or under onnx/: export the model to ONNX with "
+        f"`flashrank-lite export {where} OUT` and load the folder OUT"
     )
 
 

@@ -6,8 +6,7 @@ downloaded before is loaded without asking the Hub (`records.py` says at which c
 """
 
 import logging
-import mmap
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
@@ -31,12 +30,11 @@ from flashrank_lite.models.manifest import (
 )
 from flashrank_lite.models.records import MAIN, Record
 from flashrank_lite.options import Token
+from flashrank_lite.runtime.onnx_file import external_files
 
 logger = logging.getLogger(__name__)
 
 _ATTEMPTS = 2  # downloads of a file that arrives damaged
-# Files beside a graph that never hold its weights; any other does, if the graph names it.
-_NO_WEIGHTS = (".onnx", ".json", ".txt", ".md", ".py", ".safetensors", ".bin.index.json")
 
 
 def fetch(
@@ -69,9 +67,9 @@ def fetch(
     """
     client, revision = Client(repository, token), revision or MAIN
     record = None if refresh else records.recorded(repository, revision)
+    if record is not None:
+        return _assemble(client, record, file, name)
     try:
-        if record is not None:
-            return _assemble(client, record, file, name)
         record = client.commit(revision)
         fetched = _assemble(client, record, file, name, compare=True)
         records.keep(record, revision)
@@ -79,11 +77,8 @@ def fetch(
         found = None if refresh else _downloaded_by_others(client, revision, file, name)
         if found is None:
             raise
-        logger.warning(
-            "%s is taken from the cache as another program left it, unverified: %s",
-            repository,
-            error,
-        )
+        note = "%s is taken from the cache as another program left it, unverified: %s"
+        logger.warning(note, repository, error)
         return found
     logger.info("%s at %s, %s", repository, record.commit, fetched.graph.file)
     return fetched
@@ -138,8 +133,10 @@ def _assemble(
     *,
     compare: bool = False,
 ) -> ResolvedModel:
-    """Choose the graph and bring the files that it takes: the small ones first, so that what
-    cannot be run is refused before its graph is downloaded.
+    """Choose the graph and bring the files that it takes.
+
+    Small files come first, so that a model that cannot be run is refused before its graph is
+    downloaded.
     """
     repository, files = client.repository, record.files
     folder = records.snapshot(repository, record.commit)
@@ -172,9 +169,16 @@ def _assemble(
     bring(_weights(folder, graph.file, files))
     for stated_name, facts in stated.items():
         (check if compare else check_size)(folder / stated_name, facts, MANIFEST)
-    origin = (repository, record.commit)
-    languages = manifest.languages
-    return ResolvedModel(folder, "hub", manifest, graph, name, *origin, languages, tuple(needed))
+    return ResolvedModel(
+        folder,
+        "hub",
+        manifest,
+        graph,
+        repository=repository,
+        revision=record.commit,
+        languages=manifest.languages,
+        needed=tuple(needed),
+    )
 
 
 def _bring(client: Client, record: Record, name: str, compare: bool) -> None:
@@ -184,9 +188,12 @@ def _bring(client: Client, record: Record, name: str, compare: bool) -> None:
         compare: compare the hash of a file that is there, and not only its size.
 
     Raises:
+        InvalidModel: the commit has no such file.
         ChecksumMismatch: it has another size than recorded, or its download was damaged twice.
     """
-    facts = record.files[name]
+    facts = record.files.get(name)
+    if facts is None:
+        raise InvalidModel(f"{record.repository} has no file {name} at {record.commit}")
     path = records.snapshot(record.repository, record.commit) / name
     if path.is_file() and not compare:
         return check_size(path, facts, "the record of its download")
@@ -206,16 +213,10 @@ def _bring(client: Client, record: Record, name: str, compare: bool) -> None:
     )
 
 
-def _weights(folder: Path, graph: str, files: Iterable[str]) -> list[str]:
-    """The files beside a graph that hold its weights: those whose name stands in it."""
-    here = PurePosixPath(graph).parent
-    beside = [name for name in files if PurePosixPath(name).parent == here]
-    beside = [name for name in beside if not name.endswith(_NO_WEIGHTS)]
-    file = folder / graph
-    if not beside or file.stat().st_size == 0:
-        return []
-    with file.open("rb") as handle, mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) as view:
-        return [name for name in beside if view.find(PurePosixPath(name).name.encode()) >= 0]
+def _weights(folder: Path, graph: str, files: Collection[str]) -> list[str]:
+    """The files beside a graph that hold its weights; the runtime tells which are missing."""
+    beside = (PurePosixPath(graph).parent / name for name in external_files(folder / graph))
+    return [str(path) for path in beside if str(path) in files]
 
 
 def _downloaded_by_others(

@@ -189,12 +189,12 @@ class _Reader:
         if version != FORMAT:
             advice = "upgrade flashrank-lite" if version > FORMAT else "export the model again"
             raise self._wrong(f"is of format {version}, and this release reads {FORMAT}: {advice}")
-        data = {"padding_side": "right", **data}
+        head = self._take(data, "head", dict)
         max_length = self._take(data, "max_length", int)
         return Manifest(
             name=self._take(data, "name", str),
-            head=self._one_of(self._take(data, "head", dict), "type", "logit", "two_class"),
-            relevant=self._relevant(data["head"]),
+            head=self._one_of(head, "type", "logit", "two_class"),
+            relevant=self._one_of({"relevant": 1, **head}, "relevant", 0, 1),
             activation=self._one_of(data, "activation", "sigmoid", "raw"),
             max_length=max_length,
             length_limit=hf.position_limit(config) or max_length,
@@ -204,8 +204,10 @@ class _Reader:
             languages=tuple(str(language) for language in data.get("languages") or ()),
             license=data.get("license"),
             template=self._template(data),
-            padding_side=self._one_of(data, "padding_side", "left", "right"),
-            token_types=self._optional_bool(data, "token_types") is not False,
+            padding_side=self._one_of(
+                {"padding_side": "right", **data}, "padding_side", "left", "right"
+            ),
+            token_types=self._one_of({"token_types": True, **data}, "token_types", True, False),
         )
 
     def _template(self, data: Json) -> Template | None:
@@ -229,7 +231,9 @@ class _Reader:
             file=file,
             precision=str(entry.get("precision", "unknown")),
             files={file: self._facts(entry), **data},
-            batch_invariant=self._optional_bool(entry, "batch_invariant"),
+            batch_invariant=self._one_of(
+                {"batch_invariant": None, **entry}, "batch_invariant", True, False, None
+            ),
             requires=tuple(requires),
         )
 
@@ -246,31 +250,19 @@ class _Reader:
             raise self._wrong(f"names the file {name!r}, which does not lie in its folder")
         return name
 
-    def _relevant(self, head: Json) -> int:
-        relevant = head.get("relevant", 1)
-        if isinstance(relevant, bool) or relevant not in (0, 1):
-            raise self._wrong(f"has {relevant!r} for 'relevant' in 'head': it must be 0 or 1")
-        return int(relevant)
-
-    def _optional_bool(self, entry: Json, key: str) -> bool | None:
-        value = entry.get(key)
-        if value is not None and not isinstance(value, bool):
-            raise self._wrong(f"has {value!r} for {key!r}: it must be true or false")
-        return value
-
     def _take(self, data: Any, key: str, kind: type[T]) -> T:
         if not isinstance(data, dict) or key not in data:
             raise self._wrong(f"lacks the key {key!r}: export the model again, or add it")
         value = data[key]
-        if not isinstance(value, kind) or isinstance(value, bool):
+        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not object):
             raise self._wrong(f"has {value!r} for {key!r}: it must be of type {kind.__name__}")
         return value
 
     def _one_of(self, data: Json, key: str, *allowed: Any) -> Any:
-        value = self._take(data, key, str)
-        if value not in allowed:
-            wanted = " or ".join(repr(choice) for choice in allowed)
-            raise self._wrong(f"has {value!r} for {key!r}: it must be {wanted}")
+        value = self._take(data, key, object)
+        if not any(value == choice and type(value) is type(choice) for choice in allowed):
+            wanted = " or ".join(json.dumps(choice) for choice in allowed)
+            raise self._wrong(f"has {json.dumps(value)} for {key!r}: it must be {wanted}")
         return value
 
     def _wrong(self, problem: str) -> InvalidModel:

@@ -4,8 +4,8 @@ What huggingface_hub keeps does not serve for this. Its `refs/main` is moved by 
 downloads from the repository, so a model would change under a user who asked for nothing; here a
 revision stays at its commit until `flashrank-lite models pull`. Its listing of a commit is stored
 by recent versions only, privately; here it lets a load choose the graph, and notice a damaged file,
-without asking the Hub. Its `verify_repo_checksums` asks the Hub, and takes every file that was not
-downloaded for a missing one.
+without asking the Hub. Its `verify_repo_checksums` asks the Hub, and reports as missing
+every file that was not downloaded.
 
 A record lies beside the repository's snapshots in the Hub's own cache and never changes, since a
 commit does not; which of its files were downloaded is what lies in the snapshot. As download.json,
@@ -106,7 +106,7 @@ def downloaded(
         archive: the zip file of the repository that holds the model, if one does.
 
     Returns:
-        The folder, and the record of those of its files that are there; None if there was none.
+        The folder, and the record of those of its files that are there; None if there are none.
     """
     record = recorded(repository, revision)
     if record is None:
@@ -117,7 +117,7 @@ def downloaded(
         return None if unzipped is None else (folder, unzipped)
     folder = snapshot(repository, record.commit)
     there = {name: facts for name, facts in record.files.items() if (folder / name).is_file()}
-    return folder, replace(record, files=there)
+    return (folder, replace(record, files=there)) if there else None
 
 
 def unpacked(record: Record, archive: str) -> Path:

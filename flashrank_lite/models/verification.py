@@ -1,7 +1,7 @@
 """Are a model's files still what they were when they were exported, and when they were downloaded?
 
-Without asking the Hub: huggingface_hub's `verify_repo_checksums` does ask it, and takes the files
-that were not downloaded for missing ones.
+Without asking the Hub: huggingface_hub's `verify_repo_checksums` asks it, and reports as missing
+the files that were not downloaded.
 """
 
 from pathlib import Path

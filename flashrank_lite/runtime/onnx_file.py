@@ -15,6 +15,7 @@ _NODE_INPUT, _NODE_OUTPUT, _NODE_OPERATOR = 1, 2, 4
 _TENSOR_EXTERNAL_DATA = 13
 _ENTRY_KEY, _ENTRY_VALUE = 1, 2
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5  # wire types
+_NO_NUMBER = 1 << 70  # larger than any size and any key
 
 # DynamicQuantizeLinear, DynamicQuantizeMatMul, DynamicQuantizeLSTM: one activation scale for the
 # whole batch, padding included (onnxruntime#10111), so a row's result depends on its neighbours
@@ -92,6 +93,8 @@ def _fields(handle: BinaryIO, start: int, end: int) -> Iterator[_Field]:
     while start < end:
         handle.seek(start)
         key = _varint(handle)
+        if key == _NO_NUMBER:
+            return
         wire = key & 7
         content = handle.tell()
         if wire == _VARINT:
@@ -152,10 +155,13 @@ def _read(handle: BinaryIO, part: _Field) -> bytes:
 
 
 def _varint(handle: BinaryIO) -> int:
-    value = shift = 0
-    while byte := handle.read(1):
+    """A number of at most 64 bits; one past the end of any file if there is none."""
+    value = 0
+    for shift in range(0, 70, 7):
+        byte = handle.read(1)
+        if not byte:
+            break
         value |= (byte[0] & 127) << shift
         if byte[0] < 128:
-            break
-        shift += 7
-    return value
+            return value
+    return _NO_NUMBER

@@ -110,8 +110,7 @@ class Sessions:
         finally:
             with counting:
                 self._calls -= 1
-                if self._closed and self._calls <= 0:
-                    self._open = {}
+                self._free_if_closed()
 
     def run(
         self, feeds: Mapping[str, NDArray[Any]], output: str, *, all_threads: bool = True
@@ -159,8 +158,7 @@ class Sessions:
         """Let go of the sessions; calls in flight finish first. Closing twice is fine."""
         with self._counting:
             self._closed = True
-            if self._calls <= 0:
-                self._open = {}
+            self._free_if_closed()
 
     def reset_after_fork(self) -> None:
         """In a forked child: leave the parent's sessions alone and open our own when needed.
@@ -173,6 +171,10 @@ class Sessions:
         self._open = {}
         self._reset_locks()  # the parent's may have been taken
         self._pid = os.getpid()
+
+    def _free_if_closed(self) -> None:
+        if self._closed and self._calls <= 0:
+            self._open = {}
 
     def _reset_locks(self) -> None:
         self._slots = threading.BoundedSemaphore(self.workers)

@@ -1,0 +1,1 @@
+"""Checkpoint folder → `Source`: what a reranker's files say, and its torch module."""
