@@ -56,6 +56,8 @@ def fetch(model: str | os.PathLike[str], revision: str | None = None) -> tuple[P
     entry = catalog.find(name)
     if entry is not None and (entry.repository is None or entry.archive is not None):
         raise InvalidModel(f'{name} is ONNX already: load it with Ranker("{entry.name}")')
+    if entry is not None:
+        entry.check_opens()
     repository = name if entry is None or entry.repository is None else entry.repository
     if not is_repository(repository):
         near = catalog.nearest(name)
