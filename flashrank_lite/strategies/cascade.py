@@ -72,7 +72,7 @@ class Cascade:
             scorer.close()
 
     def _instructions(self, instruction: str | None) -> list[str | None]:
-        takes = [scorer.info().get("instruction") is not None for scorer in self._scorers]
+        takes = [_takes_instruction(scorer.info()) for scorer in self._scorers]
         if not any(takes):  # then let one say so
             return [instruction] * len(takes)
         return [instruction if one else None for one in takes]
@@ -155,6 +155,12 @@ class EarlyPruning:
             return np.arange(len(logits))
         last = np.partition(logits, -self._top_k)[-self._top_k]
         return np.flatnonzero(logits >= last - np.float32(self._margin))
+
+
+def _takes_instruction(info: dict[str, Any]) -> bool:
+    """Whether a scorer does, or one that it holds, by what it says of itself."""
+    later = info.get("then", ())
+    return info.get("instruction") is not None or any(map(_takes_instruction, later))
 
 
 def _shorter(texts: Sequence[str], than: Sequence[str]) -> NDArray[np.bool_]:
