@@ -1,4 +1,4 @@
-"""``python -m benchmarks`` measures, ``python -m benchmarks report RESULTS`` writes it up."""
+"""`python -m benchmarks` measures, `python -m benchmarks report RESULTS` writes it up."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ QUICK_SECONDS, FULL_SECONDS = 15.0, 60.0
 
 
 def main() -> int:
-    """Measure or write up; the exit status is 1 when scores are not what they must be."""
+    """Measure, or write the report; the exit status is 1 if an engine's scores are wrong."""
     args = _arguments()
     given = dict(entry.split("=", 1) for entry in args.python)
     environments = Environments(

@@ -13,7 +13,7 @@ _LONGEST = {"short": 40, "mixed": 300, "long": 495}
 
 @dataclass(frozen=True)
 class Cell:
-    """Lists of one kind and size, on some cores, by engines that take turns.
+    """Lists of one kind and size on a number of cores, scored by engines that take turns.
 
     Attributes:
         shape: the weights.
@@ -21,7 +21,7 @@ class Cell:
         count: passages of the list.
         cores: how many the processes may use.
         callers: threads that score the list at the same time.
-        engines: who takes part.
+        engines: the engines that are compared.
     """
 
     shape: str
@@ -33,7 +33,7 @@ class Cell:
 
     @property
     def name(self) -> str:
-        """As ``--only`` and the results call it."""
+        """The name that `--only` and the results use."""
         callers = "" if self.callers == 1 else f"/{self.callers}-callers"
         return f"latency/{self.shape}/{self.kind}-{self.count}/{self.cores}-cores{callers}"
 

@@ -1,6 +1,6 @@
 """The chart: time and memory for 100 passages, each engine a bar, for light and dark pages.
 
-Runs in the environment ``chart``: ``python -m benchmarks.chart RESULTS FOLDER``.
+Runs in the environment `chart`: `python -m benchmarks.chart RESULTS FOLDER`.
 """
 
 from __future__ import annotations

@@ -19,12 +19,12 @@ class Engine:
     """One row of the tables.
 
     Attributes:
-        name: as the tables and ``--engines`` call it.
+        name: the name that the tables and `--engines` use.
         environment: where its worker runs.
         kind: the worker's way of loading it.
-        folder: of the shape's weights; "" for the model inside our wheel.
+        folder: the folder of the shape's weights; "" for the model inside our wheel.
         exact: it runs the fp32 weights, so its scores must be those of `REFERENCE`.
-        quick: part of ``--quick``.
+        quick: whether `--quick` measures it.
     """
 
     name: str

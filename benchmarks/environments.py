@@ -1,4 +1,4 @@
-"""The virtual environments: each peer alone with the real thing from PyPI, at a pinned version."""
+"""The virtual environments: one for each peer, with the real package at a pinned version."""
 
 from __future__ import annotations
 

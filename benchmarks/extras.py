@@ -1,4 +1,4 @@
-"""What is measured beside lists: the floor, the import, installed sizes, and small functions."""
+"""Measurements other than lists: the floor, the import, installed sizes, small functions."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def _is_product(operator: str) -> bool:
 
 
 def imports(environments: Environments) -> Record:
-    """Milliseconds of ``import flashrank_lite`` over bare Python, processes taking turns."""
+    """Milliseconds of `import flashrank_lite` over bare Python, processes taking turns."""
     python = environments.python("flashrank-lite")
     times: dict[str, list[float]] = {"pass": [], "import flashrank_lite": []}
     for number in range(IMPORT_STARTS + 1):

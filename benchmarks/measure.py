@@ -1,4 +1,4 @@
-"""Measures one cell at a time: workers side by side, in turns, and whether they mean the same."""
+"""Measures one cell at a time: workers take turns, and their scores are compared."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Bench:
     """What all cells share.
 
     Args:
-        environments: where the engines live.
+        environments: the environments of the engines.
         weights: the folder of a shape's weights, made when first asked for.
         cores: the cores that may be used, by number.
         repeats: rounds of a cell at most.

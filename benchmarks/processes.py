@@ -1,4 +1,4 @@
-"""The near end of a worker: start it on some cores, ask it, and say why it died."""
+"""The parent's side of a worker: start it on given cores, send requests, report why it failed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _DROPPED = ("FLASHRANK_LITE_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "PYT
 
 
 class WorkerFailed(Exception):
-    """The engine raised, or its process died; the message is what is known."""
+    """The engine raised, or its process died; the message has its error or last output."""
 
 
 class Worker:

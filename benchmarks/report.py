@@ -99,21 +99,22 @@ def _parts(content: Record, pictures: bool) -> Iterator[str]:
 
 
 _RATIO_NOTE = (
-    "Median of the ratios of one round each, least and greatest in brackets. Above 1 we are faster."
+    "Median of the ratios of single rounds, smallest and largest in brackets. "
+    "Above 1 we are faster."
 )
 _UNBOUND = (
-    " Where nothing says how many threads to use (flashrank, sentence-transformers on onnxruntime) "
-    "onnxruntime binds them to all cores of the machine, whatever the process may use: they had "
+    " flashrank and sentence-transformers on onnxruntime do not set the number of threads, and "
+    "onnxruntime then takes all cores of the machine, whatever the process may use: they had "
     "two here, as their processor seconds show."
 )
-_COLD_NOTE = "Medians of new processes: from exec, then its parts. Page caches are warm."
+_COLD_NOTE = "Medians of new processes: total time from exec, then its parts. Page caches are warm."
 _FLOOR_NOTE = (
-    "The products' time is onnxruntime's own profile of the same lists. Attention operators that "
-    "hold products and a softmax in one are listed apart, and counted to the floor."
+    "The products' time is from onnxruntime's profile of the same lists. Attention operators that "
+    "contain both products and a softmax are listed separately, and count towards the floor."
 )
 _CORES = (
-    "Under a control group with the memory, and the share of a core that AWS Lambda gives with it "
-    "(a whole one at 1,769 MB)."
+    "Under a control group with the stated memory and the share of a core that AWS Lambda gives "
+    "with it (a whole core at 1,769 MB)."
 )
 
 

@@ -1,6 +1,6 @@
-"""The passages that speed is measured on: the text of ``examples/``, cut to stated lengths.
+"""The passages that speed is measured on: the text of `examples/`, cut to stated lengths.
 
-The text is English Wikipedia, CC BY-SA; ``examples/README.md`` names sources and licences.
+The text is English Wikipedia, CC BY-SA; `examples/README.md` names sources and licences.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def example_query() -> str:
 
 
 def passages(kind: str, count: int) -> list[str]:
-    """``count`` stretches of real text of the lengths of ``kind``, none equal to another."""
+    """`count` stretches of real text of the lengths of `kind`, none equal to another."""
     tokenizer = Tokenizer.from_file(str(bundled_folder() / "tokenizer.json"))
     tokenizer.no_truncation()
     text = " ".join(p["text"] for row in _rows() for p in row["passages"])

@@ -3,7 +3,7 @@
 Speed does not depend on the values of the weights, agreement of scores does: a head of random
 values gives all passages nearly the same logit, most of it rounding in int8. So the head is set to
 tell real passages apart as a trained one does. MiniLM-L6 has the weights of all-MiniLM-L6-v2 below
-the head; the others are random. Runs in the environment ``weights``.
+the head; the others are random. Runs in the environment `weights`.
 """
 
 from __future__ import annotations

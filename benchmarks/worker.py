@@ -1,7 +1,7 @@
 """One engine in a process of its own, told what to do by lines of JSON.
 
 It runs in the engine's environment, so it knows the standard library and that engine alone. Each
-line on standard input is ``{"do": ...}``, each line on standard output the answer; what the
+line on standard input is `{"do": ...}`, each line on standard output the answer; what the
 engine prints goes to standard error. Times are taken here, around the call, in milliseconds.
 """
 
@@ -27,7 +27,7 @@ BATCH_TOKENS = 512  # of the OpenVINO reference, as ours
 
 
 def flashrank_lite(model: str, cores: int, imported: Imported) -> Score:
-    """Ours, as people call it; threads come from the affinity that the process was given."""
+    """This package with its defaults; threads follow the affinity that the process was given."""
     from flashrank_lite import Ranker
 
     imported()
@@ -153,7 +153,7 @@ _profiled: list[Any] = []  # the sessions that write a profile
 
 
 def load(kind: str, model: str, cores: int, profile: str = "") -> dict[str, float]:
-    """Import and load; ``started`` and ``ready`` are seconds of the system's monotonic clock."""
+    """Import and load; `started` and `ready` are seconds of the system's monotonic clock."""
     if profile:
         _profile_into(profile)
     begun = time.monotonic()

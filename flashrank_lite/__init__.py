@@ -1,4 +1,6 @@
-"""Rank passages for a query with a small cross-encoder, on a CPU, without torch.
+"""Rerank passages for a query on a CPU, without torch.
+
+A small late-interaction reranker is in the package; any cross-encoder can be loaded or exported.
 
     from flashrank_lite import Ranker
 

@@ -1,4 +1,4 @@
-"""``python -m flashrank_lite`` is the ``flashrank-lite`` command."""
+"""`python -m flashrank_lite` is the `flashrank-lite` command."""
 
 import sys
 

@@ -14,11 +14,13 @@ import flashrank_lite
 from flashrank_lite.arguments import check_text
 from flashrank_lite.calibration import Calibration, Method, check_activation, fit
 from flashrank_lite.call import Call, Progress, current, running
+from flashrank_lite.call_options import CallOptions
 from flashrank_lite.cross_encoder import CrossEncoder
 from flashrank_lite.errors import InvalidInput
 from flashrank_lite.hits import RankedPassage
+from flashrank_lite.in_flight import InFlight
 from flashrank_lite.logits import Activation, activate
-from flashrank_lite.options import CallOptions, Device, ModelOptions, Providers, Token
+from flashrank_lite.options import Device, ModelOptions, Providers, Token
 from flashrank_lite.passages import (
     Passage,
     TextField,
@@ -32,7 +34,6 @@ from flashrank_lite.progress import reporting
 from flashrank_lite.scorer import Candidates, Scorer, Scores
 from flashrank_lite.strategies.fusion import FirstStage, Kind
 from flashrank_lite.strategies.grouping import GroupBy, best_of_groups
-from flashrank_lite.strategies.in_flight import InFlight
 from flashrank_lite.strategies.stack import Long, Strategies, stack
 
 P = ParamSpec("P")

@@ -3,12 +3,12 @@
     python scripts/train_nano.py --data DIR --backbone DIR --work DIR \\
         --out flashrank_lite/models/nano
 
-``--data`` holds the training sets (``flashrank_lite/models/nano/README.md`` names their public
-sources), ``--backbone`` all-MiniLM-L6-v2 as Hugging Face files. ``--work`` keeps the teacher's
-states and the checkpoints: the same command goes on where it was stopped. Training is seeded and
-every stage logs its losses.
+`--data` holds the training sets (`flashrank_lite/models/nano/README.md` names their public
+sources), `--backbone` all-MiniLM-L6-v2 as Hugging Face files. `--work` keeps the teacher's
+states and the checkpoints, so the same command resumes a training that was stopped. Training is
+seeded, and every stage logs its losses.
 
-On two cores without bf16 the defaults take about 2.5 hours; with ``--device cuda`` raise the steps.
+On two cores without bf16 the defaults take about 2.5 hours; with `--device cuda` raise the steps.
 """
 
 from __future__ import annotations

@@ -71,8 +71,8 @@ def test_what_is_not_known_is_not_found() -> None:
 
 
 @pytest.mark.parametrize("column", ["name", "license"])
-def test_the_table_of_the_readme_is_the_catalog(column: str) -> None:
-    lines = (ROOT / "README.md").read_text("utf-8").splitlines()
+def test_the_table_of_the_docs_is_the_catalog(column: str) -> None:
+    lines = (ROOT / "docs" / "models.md").read_text("utf-8").splitlines()
     rows = [line for line in lines if line.startswith("| `")]
     cells = [[cell.strip(" `") for cell in row.strip("|").split("|")] for row in rows]
     place = {"name": 0, "license": 4}[column]

@@ -26,7 +26,7 @@ Answer = Callable[..., Any]
 
 @pytest.fixture
 def answer(capsys: pytest.CaptureFixture[str]) -> Answer:
-    """What ``flashrank-lite models ARGUMENTS`` writes, as JSON; it must succeed."""
+    """What `flashrank-lite models ARGUMENTS` writes, as JSON; it must succeed."""
 
     def call(*arguments: object) -> Any:
         assert main(["models", *map(str, arguments)]) == 0
@@ -37,7 +37,7 @@ def answer(capsys: pytest.CaptureFixture[str]) -> Answer:
 
 @pytest.fixture
 def refusal(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
-    """The one line of error of ``flashrank-lite models ARGUMENTS``."""
+    """The one line of error of `flashrank-lite models ARGUMENTS`."""
 
     def call(status: int, *arguments: object) -> str:
         assert main(["models", *map(str, arguments)]) == status

@@ -32,7 +32,7 @@ LONGER = {
 
 
 class Encoder(torch.nn.Module):
-    """Two layers of attention; ``bias`` makes what is added to the scores."""
+    """Two layers of attention; `bias` makes what is added to the scores."""
 
     def __init__(self, bias, *, key_heads=2, axis=-1, pool=None):
         super().__init__()

@@ -248,6 +248,6 @@ def test_onnxruntime_starts_as_many_threads_as_asked_for_when_long_passages_come
         said, source, *running = run_python(
             CORES.format(first=first), FLASHRANK_LITE_THREADS=threads, OPENBLAS_NUM_THREADS="1"
         ).split()
-        assert (said, source) == (threads, "environment")
+        assert (said, source) == (threads, "FLASHRANK_LITE_THREADS")
         counts[threads] = [int(count) for count in running]
     assert [five - one for one, five in zip(counts["1"], counts["5"], strict=True)] == extra

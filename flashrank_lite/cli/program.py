@@ -13,7 +13,14 @@ from flashrank_lite.cli.command import Command, UsageError, find, parse
 from flashrank_lite.errors import FlashRankLiteError
 
 PROGRAM = "flashrank-lite"
-COMMANDS = ("rank", "info", "bench", "export", "models")  # modules here, each with a COMMAND
+COMMANDS = (
+    "rank",
+    "info",
+    "bench",
+    "export",
+    "models",
+    "serve",
+)  # modules here, each with a COMMAND
 FAILURE, USAGE, CLOSED_PIPE, INTERRUPTED = 1, 2, 141, 130  # the last two: 128 + the signal's number
 
 

@@ -17,8 +17,9 @@ RIDGE = 1e-3  # keeps a separable sample from an infinite slope
 def calibrate(model: NanoRanker, corpus: Corpus, candidates: Candidates) -> dict[str, float]:
     """Fit slope and offset on the held-out rows and fold them into the head (Platt, 1999).
 
-    The held-out questions meet their answer, passages of other questions and the teacher's nearest
-    ones. Relevant and other pairs weigh the same in all. The order of scores does not change.
+    Each held-out question is scored with its answer, passages of other questions and the teacher's
+    nearest ones. Relevant pairs and the others have equal total weight. The order of scores does
+    not change.
 
     Returns:
         slope, offset, and the MRR@10 of the held-out questions over those passages.
@@ -45,7 +46,7 @@ def calibrate(model: NanoRanker, corpus: Corpus, candidates: Candidates) -> dict
 
 
 def pair_logits(model: NanoRanker, corpus: Corpus, row: Row, passages: list[int]) -> np.ndarray:
-    """Logits of a row's query with ``passages``, through the pair input that ships."""
+    """Logits of a row's query with `passages`, through the pair input that ships."""
     query = pad_rows([corpus.tokens(row.query)])
     texts = pad_rows([corpus.tokens(p)[1:] for p in passages])
     with torch.inference_mode():

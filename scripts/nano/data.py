@@ -1,7 +1,7 @@
 """The training text: public (query, passage) sets, read into one list of texts and rows over it.
 
-Every set is a folder below ``--data``; a missing folder is skipped and said. The public sources
-and licences are in ``flashrank_lite/models/nano/README.md``.
+Every set is a folder below `--data`; a missing folder is skipped, with a warning. The public
+sources and licences are in `flashrank_lite/models/nano/README.md`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ DEV_QUERIES = 200
 
 @dataclass(frozen=True)
 class Row:
-    """One training query, by indices into ``Corpus.texts``; ``weight``: the hard label's share."""
+    """One training query, by indices into `Corpus.texts`; `weight`: the hard label's share."""
 
     query: int
     positives: tuple[int, ...]
@@ -55,7 +55,7 @@ class Corpus:
     _index: dict[tuple[str, bool], int] = field(default_factory=dict)
 
     def add(self, text: str, *, query: bool) -> int:
-        """Index of ``text``, added when it is new."""
+        """Index of `text`, added when it is new."""
         key = (text, query)
         if key not in self._index:
             self._index[key] = len(self.texts)
@@ -87,7 +87,7 @@ class Corpus:
         (self.dev if dev else self.rows).append(row)
 
     def tokens(self, index: int) -> np.ndarray:
-        """Token ids of text ``index``, ``[CLS] ... [SEP]``."""
+        """Token ids of text `index`, `[CLS] ... [SEP]`."""
         return self.ids[self.offsets[index] : self.offsets[index + 1]]
 
     @property
@@ -97,7 +97,7 @@ class Corpus:
 
 
 def load_corpus(data: Path, tokenizer: Tokenizer, *, seed: int, limit: int | None = None) -> Corpus:
-    """Read every set below ``data`` and tokenise it.
+    """Read every set below `data` and tokenise it.
 
     Args:
         data: folder of the sets.

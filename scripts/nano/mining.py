@@ -29,7 +29,7 @@ class Batch:
 
 
 class Candidates:
-    """Draws the batches; batch ``step`` is the same in every run of one seed."""
+    """Draws the batches; batch `step` is the same in every run of one seed."""
 
     def __init__(self, corpus: Corpus, teacher: TeacherStates, *, seed: int) -> None:
         self.corpus = corpus
@@ -46,7 +46,7 @@ class Candidates:
         self.alike = _nearest(queries, queries, 4 * QUERIES_PER_CLUSTER)
 
     def batch(self, step: int, device: torch.device) -> Batch:
-        """The batch of training step ``step``."""
+        """The batch of training step `step`."""
         rng = np.random.default_rng([self.seed, step])
         chosen: dict[int, None] = {}
         for seed_row in rng.integers(len(self.rows), size=CLUSTERS):
@@ -66,7 +66,7 @@ class Candidates:
         return self._label(rows, ordered, device)
 
     def hard_negatives(self, held_out_row: int, count: int) -> list[int]:
-        """The teacher's best ``count`` passages that do not answer a held-out row."""
+        """The teacher's best `count` passages that do not answer a held-out row."""
         known = set(self.corpus.dev[held_out_row].positives)
         found = self.passages[self.held_out[held_out_row]]
         return [int(i) for i in found if int(i) not in known][:count]

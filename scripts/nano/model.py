@@ -1,9 +1,9 @@
-"""The student: three narrow BERT layers that read the query and the passage, each alone, and a head
-that compares them token by token.
+"""The student: three narrow BERT layers that encode query and passage apart, and a head that
+compares them token by token.
 
-Of ``[CLS] query [SEP] passage [SEP]`` the layers read ``[CLS] query [SEP]`` and ``passage [SEP]``:
-one query is read once for all passages of a batch, and a training step scores each passage against
-every query of the batch, hundreds of pairs for the price of one. The head is late interaction
+The layers read `[CLS] query [SEP]` and `passage [SEP]` separately. A query is encoded once for all
+passages of a batch, and a training step scores each passage against every query of the batch:
+hundreds of pairs at the cost of one. The head is late interaction
 (Khattab and Zaharia, "ColBERT", 2020) with learned term weights and an exact-match channel (Guo et
 al., "DRMM", 2016).
 """
@@ -64,8 +64,8 @@ class NanoRanker(nn.Module):
         return self.head.logit(self.head.compare(queries, passages)).unsqueeze(1)
 
     def encode(self, ids: Tensor, mask: Tensor, *, query: bool) -> tuple[Tensor, Tensor]:
-        """Embeddings and last states, each (n, tokens, hidden), of ``[CLS] query [SEP]`` or, for a
-        passage, ``passage [SEP]``, whose first token stands at position 1."""
+        """Embeddings and last states, each (n, tokens, hidden), of `[CLS] query [SEP]` or, for a
+        passage, `passage [SEP]`, whose first token stands at position 1."""
         positions = torch.arange(ids.shape[1], device=ids.device).unsqueeze(0) + (0 if query else 1)
         bias = torch.where(mask.bool(), 0.0, -1e4).unsqueeze(1).unsqueeze(1)
         words = self.word(ids)
@@ -91,7 +91,7 @@ class _Layer(nn.Module):
         self.norm2 = nn.LayerNorm(c.hidden_size, eps=1e-12)
 
     def forward(self, x: Tensor, bias: Tensor) -> Tensor:
-        # The scale 1/sqrt(head size) is folded into the query third of ``qkv``.
+        # The scale 1/sqrt(head size) is folded into the query third of `qkv`.
         parts = zip(self.qkv.weight.chunk(3), self.qkv.bias.chunk(3), strict=True)
         q, k, v = (self._split(F.linear(x, weight, bias)) for weight, bias in parts)
         weights = torch.softmax(q @ k.transpose(-1, -2) + bias, dim=-1)
@@ -181,7 +181,7 @@ class Side:
 
 
 def encode_side(model: NanoRanker, ids: Tensor, mask: Tensor, *, query: bool) -> Side:
-    """Encode texts of shape (n, tokens) on their own, for ``compare_all``."""
+    """Encode texts of shape (n, tokens) on their own, for `compare_all`."""
     first, last = model.encode(ids, mask, query=query)
     return Side(ids, mask.bool(), first, last)
 

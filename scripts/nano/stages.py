@@ -119,7 +119,7 @@ def _run(
     steps: int,
     learning_rate: float,
 ) -> None:
-    """Run a stage with AdamW, warm-up and linear decay; go on from ``out`` where it was stopped."""
+    """Run a stage with AdamW, warm-up and linear decay; go on from `out` where it was stopped."""
     parameters = [p for p in model.parameters() if p.requires_grad]
     head = set(model.head.parameters())
     groups = [
@@ -220,7 +220,7 @@ def _pad(rows: list[np.ndarray], device: torch.device) -> tuple[Tensor, Tensor]:
 
 
 def _length_batches(corpus: Corpus, tokens: int, steps: int, seed: int) -> list[list[int]]:
-    """``steps`` batches of texts of like length, in random order; every text once an epoch."""
+    """`steps` batches of texts of like length, in random order; every text once an epoch."""
     rng = np.random.default_rng(seed)
     lengths = np.diff(corpus.offsets)
     batches: list[list[int]] = []

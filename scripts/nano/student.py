@@ -1,4 +1,4 @@
-"""The student before training: layers of the backbone, with their least useful neurons cut."""
+"""The student before training: layers of the backbone, without their least useful neurons."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ SAMPLE_TEXTS = 256  # read by the backbone to see which neurons matter
 def student_from_backbone(
     backbone: Path, corpus: Corpus, config: NanoConfig, layers: Sequence[int]
 ) -> NanoRanker:
-    """Build the student from layers ``layers`` of the backbone.
+    """Build the student from layers `layers` of the backbone.
 
-    Of each feed-forward block the ``config.intermediate_size`` neurons with the largest
+    Of each feed-forward block the `config.intermediate_size` neurons with the largest
     (mean square activation) × (output norm squared) stay.
     """
     teacher = AutoModel.from_pretrained(backbone, attn_implementation="eager").eval()

@@ -39,7 +39,7 @@ class TeacherStates:
     offsets: np.ndarray
 
     def of(self, index: int) -> np.ndarray:
-        """States of text ``index``, shape (its tokens, hidden size)."""
+        """States of text `index`, shape (its tokens, hidden size)."""
         return self.states[self.offsets[index] : self.offsets[index + 1]]
 
 
@@ -108,7 +108,7 @@ class Texts:
 def teacher_scores(queries: Texts, passages: Texts, idf: Tensor) -> Tensor:
     """Scores of every query with every passage, shape (queries, passages).
 
-    MaxSim of the query's words, plain and weighted by ``idf``, the cosine of the mean states, and
+    MaxSim of the query's words, plain and weighted by `idf`, the cosine of the mean states, and
     the idf-weighted share of words that stand in the passage as they are.
     """
     a, b = F.normalize(queries.states, dim=-1), F.normalize(passages.states, dim=-1)

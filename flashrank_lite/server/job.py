@@ -1,0 +1,114 @@
+"""One request's work: its pairs, in the order they are scored, and what became of them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from flashrank_lite.hits import RankedPassage
+from flashrank_lite.server.registry import ServedModel
+from flashrank_lite.strategies.stack import Long
+from flashrank_lite.strategies.windows import MAX_WINDOWS, SIZE, STRIDE
+
+# English has some four characters a token, other scripts about one, in two to four bytes each.
+BYTES_PER_TOKEN = 4
+SPECIAL_TOKENS = 3
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a request is scored; requests with equal options share batches."""
+
+    instruction: str | None = None
+    long: Long | None = None
+
+
+class Job:
+    """Pairs to be scored for one request.
+
+    Args:
+        model: what scores them.
+        pairs: (query, text), in the request's order.
+        options: how.
+
+    Attributes:
+        hits: what was found for each pair, in the order of the pairs; None until it is scored.
+        tokens: an estimate of what the model reads for all pairs.
+        done: set when all pairs are scored, or with the error.
+        queue_seconds: from the start until the first pair was handed to the model.
+        scoring_seconds: that it was being scored, together with what shared its batches.
+    """
+
+    def __init__(
+        self, model: ServedModel, pairs: Sequence[tuple[str, str]], options: Options
+    ) -> None:
+        self.model, self.pairs, self.options = model, pairs, options
+        self.hits: list[RankedPassage | None] = [None] * len(pairs)
+        long = options.long or model.long
+        self._costs = [estimate(query, text, model.max_length, long) for query, text in pairs]
+        self.tokens = self.tokens_left = sum(self._costs)
+        # A slice of nearly equal lengths pads less; and pairs of one query stay together.
+        queries: dict[str, int] = {}
+        places = [queries.setdefault(query, len(queries)) for query, _ in pairs]
+        self._waiting = deque(
+            sorted(range(len(pairs)), key=lambda row: (places[row], -self._costs[row]))
+        )
+        self._unscored = len(pairs)
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.submitted = time.perf_counter()
+        self.queue_seconds = self.scoring_seconds = 0.0
+        if not pairs:
+            self.done.set_result(None)
+
+    @property
+    def waiting(self) -> bool:
+        """Whether somebody still wants the answer, and not all of it is being scored."""
+        return bool(self._waiting) and not self.done.done()
+
+    def take(self, tokens: int) -> tuple[list[int], int]:
+        """The next pairs to score, of about so many tokens, one at the least; and their tokens."""
+        rows: list[int] = []
+        taken = 0
+        while self._waiting and (not rows or taken + self._costs[self._waiting[0]] <= tokens):
+            row = self._waiting.popleft()
+            rows.append(row)
+            taken += self._costs[row]
+        return rows, taken
+
+    def begin(self) -> None:
+        """Pairs of it go to the model."""
+        if not self.queue_seconds:
+            self.queue_seconds = time.perf_counter() - self.submitted
+
+    def scored(self, rows: Sequence[int], hits: Sequence[RankedPassage], seconds: float) -> None:
+        """These pairs were scored; each hit's `index` is a place in `rows`."""
+        for hit in hits:
+            row = rows[hit.index]
+            self.hits[row] = replace(hit, index=row)
+        self.tokens_left -= sum(self._costs[row] for row in rows)
+        self.scoring_seconds += seconds
+        self._unscored -= len(rows)
+        if not self._unscored and not self.done.done():
+            self.done.set_result(None)
+
+    def fail(self, error: BaseException) -> None:
+        """It cannot be scored."""
+        if not self.done.done():
+            self.done.set_exception(error)
+
+
+def estimate(query: str, text: str, max_length: int, long: Long) -> int:
+    """Tokens that the model reads of a pair, about: known before anything is tokenised."""
+    of_query = _bytes(query) // BYTES_PER_TOKEN + SPECIAL_TOKENS
+    of_text = _bytes(text) // BYTES_PER_TOKEN
+    if long == "truncate" or of_text <= SIZE:
+        return min(of_query + of_text, max_length)
+    windows = min(1 + -(-(of_text - SIZE) // STRIDE), MAX_WINDOWS)
+    return windows * min(of_query + SIZE, max_length)
+
+
+def _bytes(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
