@@ -21,7 +21,9 @@ from flashrank_lite.strategies.windows import whole_spans
 T = TypeVar("T", bound=np.generic)
 
 PRUNING_TOKENS = 64
-PRUNING_MARGIN = 4.0
+# Bundled model, passages of 220 tokens (cranfield): nine tenths of the logits change by up to 3.0, and
+# a margin of 2 keeps 94 of a hundred of the best ten for 60% of the tokens; 4 keeps all for 98%.
+PRUNING_MARGIN = 2.0
 
 
 class Cascade:
@@ -89,7 +91,7 @@ class EarlyPruning:
         scorer: what reads the passages; a `TokenScorer`, as a `CrossEncoder` is.
         top_k: how many of the best are to be found.
         tokens: of the beginning.
-        margin: in logits; measured on the bundled model (docs/cascades-and-fusion.md).
+        margin: in logits; what it keeps and saves was measured (docs/cascades-and-fusion.md).
 
     Raises:
         InvalidInput: an argument is out of range, or the scorer cannot say where its tokens lie.
