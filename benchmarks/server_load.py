@@ -213,12 +213,12 @@ async def one_after_the_other(
         began = time.perf_counter()
         try:
             status, wait = await asyncio.wait_for(ask(port, texts.take(passages)), PATIENCE)
+        except TimeoutError:  # which is an OSError, too
+            tally.add(passages, "unanswered", 0.0)
+            continue
         except (OSError, asyncio.IncompleteReadError):
             tally.add(passages, "broken", 0.0)
             await asyncio.sleep(0.2)
-            continue
-        except TimeoutError:
-            tally.add(passages, "unanswered", 0.0)
             continue
         tally.add(passages, str(status), time.perf_counter() - began)
         if wait:

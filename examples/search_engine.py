@@ -1,15 +1,16 @@
 """Rerank what a search engine found: both orders side by side, and the time it took.
 
     python examples/search_engine.py sqlite "where did agriculture first arise"
-    python examples/search_engine.py opensearch "where did agriculture first arise" --saved found.json
+    python examples/search_engine.py opensearch --saved examples/opensearch.json
     python examples/search_engine.py opensearch "how long do fleas live" \\
         --url http://localhost:9200/passages/_search --field text
     python examples/search_engine.py latency
 
 `sqlite` needs nothing but Python: it indexes the passages of this folder (or of `--passages`, JSON
 lines with a `text`) with SQLite's FTS5, takes the 100 best by BM25 and reranks them. `opensearch`
-takes the answer of Elasticsearch or OpenSearch, from a URL or a file. `latency` is Metarank's table:
-1, 10 and 100 pairs. `--rerank URL` has a running `flashrank-lite serve` do it instead of the library.
+takes the answer of Elasticsearch or OpenSearch, from a URL or a file. `latency` is the table of
+Metarank's guide: 1, 10 and 100 pairs. `--rerank URL` has a running `flashrank-lite serve` do it
+instead of the library.
 """
 
 import argparse

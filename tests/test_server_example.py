@@ -1,4 +1,4 @@
-"""`examples/search_engine.py`: both orders of a search engine's answer, in process or by a server."""
+"""`examples/search_engine.py`: a search engine's answer, reranked in process or by a server."""
 
 import subprocess
 import sys
@@ -8,7 +8,6 @@ from conftest import ROOT
 from server_support import serving
 
 SCRIPT = ROOT / "examples" / "search_engine.py"
-ANSWER = "Agriculture arose independently in at least"
 
 
 def run(*arguments: str) -> str:
@@ -31,7 +30,7 @@ def run(*arguments: str) -> str:
 def test_the_answer_comes_up(engine):
     lines = run(*engine).splitlines()
     assert "as found" in lines[0]
-    assert "farming" in lines[1].lower() or "agricultur" in lines[1].lower()
+    assert "The history of agriculture records" in lines[1]
     assert "reranked in" in lines[-1]
 
 
