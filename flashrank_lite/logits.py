@@ -141,7 +141,7 @@ def _inverse(probabilities: NDArray[np.float32], head: Head) -> NDArray[np.float
     """Logits whose sigmoid, or softmax, these probabilities are; finite where they are 0 or 1."""
     logarithms = np.log(np.maximum(probabilities, _SMALLEST))
     if head.graph_activation == "softmax" and head.type == "two_class":
-        return logarithms
+        return np.asarray(logarithms, np.float32)
     rest = np.maximum(1 - probabilities.astype(np.float64), _SMALLEST)
     logits: NDArray[np.float32] = (logarithms - np.log(rest)).astype(np.float32)
     return logits

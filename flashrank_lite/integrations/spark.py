@@ -25,7 +25,7 @@ OPEN_MODELS = 2  # that a worker keeps: jobs of one session follow each other in
 class ScorePairs:
     """A row is a query and a text; rows come back with a column of scores (float) added.
 
-    A null query or text gets NaN.
+    A null query or text gets null.
 
     Args:
         model: as for `flashrank_lite.Ranker`; None for the bundled one. A folder has to be where
