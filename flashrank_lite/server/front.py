@@ -8,6 +8,7 @@ import logging
 import re
 import uuid
 from contextlib import suppress
+
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
