@@ -61,13 +61,18 @@ class FlashRankLiteRerank(BaseDocumentCompressor):
         Raises:
             FlashRankLiteError: as `Ranker.rank` raises it.
         """
-        return self._kept(documents, self._ranker.rank(query, _texts(documents), self.top_n))
+        hits = self._ranker.rank(
+            query, _texts(documents), self.top_n, min_score=self.score_threshold
+        )
+        return self._kept(documents, hits)
 
     async def acompress_documents(
         self, documents: Sequence[Document], query: str, callbacks: Callbacks | None = None
     ) -> Sequence[Document]:
         """`compress_documents` off the event loop; it stops when its task is cancelled."""
-        hits = await self._ranker.arank(query, _texts(documents), self.top_n)
+        hits = await self._ranker.arank(
+            query, _texts(documents), self.top_n, min_score=self.score_threshold
+        )
         return self._kept(documents, hits)
 
     def _kept(self, documents: Sequence[Document], hits: list[RankedPassage]) -> list[Document]:
@@ -81,7 +86,6 @@ class FlashRankLiteRerank(BaseDocumentCompressor):
                 }
             )
             for hit in hits
-            if self.score_threshold is None or hit.score >= self.score_threshold
         ]
 
 
