@@ -13,7 +13,7 @@ from typing import Any
 
 from flashrank_lite.arguments import positive
 from flashrank_lite.hits import RankedPassage
-from flashrank_lite.integrations.opening import need, open_ranker
+from flashrank_lite.integrations.opening import check_options, need, open_ranker
 from flashrank_lite.ranker import Ranker
 
 need("haystack", "haystack")
@@ -37,7 +37,7 @@ class FlashRankLiteRanker:
         options: further arguments of `flashrank_lite.Ranker`.
 
     Raises:
-        InvalidInput: `top_k` is not a positive whole number.
+        InvalidInput: `top_k` is not a positive whole number, or an option is none of `Ranker`'s.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class FlashRankLiteRanker:
         self.score_threshold = score_threshold
         self.meta_fields_to_embed = meta_fields_to_embed or []
         self.meta_data_separator = meta_data_separator
-        self.options = options or {}
+        self.options = check_options(options)
         self._opening = Lock()
         self._ranker: Ranker | None = None
 

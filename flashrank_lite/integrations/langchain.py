@@ -45,7 +45,9 @@ class FlashRankLiteRerank(BaseDocumentCompressor):
     options: dict[str, Any] = Field(default_factory=dict)
     ranker: Ranker | None = Field(default=None, exclude=True, repr=False)
 
-    model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
+    model_config = ConfigDict(
+        arbitrary_types_allowed=True, extra="forbid", hide_input_in_errors=True
+    )
 
     _ranker: Ranker = PrivateAttr()
 
