@@ -34,7 +34,7 @@ from flashrank_lite.strategies.splitting import split
 
 SHORTEST, LONGEST = 1000, 4000  # words of a joined document
 # Size and stride in tokens of the windows after the beginning, which is read at once.
-CONFIGURATIONS = ((496, 372), (256, 192), (256, 128), (128, 96))
+CONFIGURATIONS = ("496x372", "256x192", "256x128", "128x96")
 CAPPED = (256, 192)
 CAPS = (8, 16, 32, 64)  # windows of a document
 BEST = 3
@@ -58,6 +58,7 @@ def main() -> None:
         parser.add_argument(f"--{kind}", nargs="*", default=[], metavar="NAME=FILE")
     parser.add_argument("--queries", type=int, default=60, help="a seeded sample of so many")
     parser.add_argument("--documents", type=int, help="of a joined collection at most")
+    parser.add_argument("--windows", nargs="+", default=CONFIGURATIONS, metavar="SIZExSTRIDE")
     parser.add_argument("--timed", type=int, default=0, help="documents of the first to time")
     args = parser.parse_args()
     states = LateStates()
@@ -65,7 +66,7 @@ def main() -> None:
         for argument in getattr(args, kind):
             name, file = argument.split("=", 1)
             collection = _read(Path(file), kind, args.documents, args.queries)
-            _report(f"{name}, {kind.replace('_', ' ')}", collection, states)
+            _report(f"{name}, {kind.replace('_', ' ')}", collection, states, args.windows)
             if args.timed:
                 _time(collection, args.timed)
                 args.timed = 0
@@ -124,7 +125,9 @@ def _groups(corpus: dict[str, str], kind: str) -> Iterator[list[str]]:
                 group, words, wanted = [], 0, chance.randint(SHORTEST, LONGEST)
 
 
-def _report(name: str, collection: Collection, states: LateStates) -> None:
+def _report(
+    name: str, collection: Collection, states: LateStates, configurations: Sequence[str]
+) -> None:
     words = [len(text.split()) for text in collection.texts]
     quartiles = ", ".join(f"{value:.0f}" for value in np.percentile(words, [0, 25, 50, 75, 100]))
     print(
@@ -135,18 +138,19 @@ def _report(name: str, collection: Collection, states: LateStates) -> None:
     queries = [states.query(query) for query in collection.queries]
     order = [-np.arange(len(candidates)) for candidates in collection.candidates]
     _row("first stage", _mean(collection, order), 0)
-    for size, stride in CONFIGURATIONS:
+    for number, configuration in enumerate(configurations):
+        size, stride = map(int, configuration.split("x"))
         windows = [
             list(split(text, PASSAGE_TOKENS, size, stride, _spans(states)))
             for text in collection.texts
         ]
         read = _tokens(states, collection.texts, windows)
         logits, late = _score(collection.texts, windows, queries, states)
-        if size == PASSAGE_TOKENS:
+        if number == 0:
             first = [of_text[:1] for of_text in windows]
             truncated = [of_text[0] for of_text in logits]
             _row(
-                f"truncated at {size}",
+                f"truncated at {PASSAGE_TOKENS}",
                 _documents(collection, truncated),
                 _tokens(states, collection.texts, first),
             )

@@ -241,3 +241,12 @@ def test_strategies_see_the_first_stage_scores() -> None:
     (one,) = scorer.asked[0]
     assert isinstance(one, Candidates)
     np.testing.assert_array_equal(one.first_stage, np.array([0.5, 0.25], np.float32))
+
+
+def test_a_length_that_is_given_says_how_much_is_read() -> None:
+    with Ranker(max_length=64) as ranker:
+        assert "windows" not in ranker.info()
+        assert ranker.rank(QUERY, [LONG])[0].truncated
+        assert not ranker.rank(QUERY, [LONG], long="windows")[0].truncated
+    with Ranker(max_length=64, long="windows") as ranker:
+        assert not ranker.rank(QUERY, [LONG])[0].truncated

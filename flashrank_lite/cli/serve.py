@@ -9,10 +9,10 @@ from dataclasses import fields
 from flashrank_lite.cli.command import Command
 from flashrank_lite.errors import MissingExtra
 
-DESCRIPTION = (
-    "Serve models over HTTP, for clients of Cohere, Jina, Text Embeddings Inference, vLLM, "
-    "infinity and Metarank, with a page to try them at /."
-)
+DESCRIPTION = """\
+Serve models over HTTP, for clients of Cohere, Jina, Text Embeddings Inference, vLLM, infinity and
+Metarank, with a page to try them at /.
+"""
 EXAMPLES = """\
 examples:
   flashrank-lite serve

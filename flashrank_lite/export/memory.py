@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 import tempfile
 from pathlib import Path
 
@@ -60,6 +61,16 @@ def available_memory(root: Path = Path("/")) -> int | None:
     except (OSError, ValueError, KeyError, IndexError):
         return None
     return min([free, *_limits(root)])
+
+
+def peak_memory() -> int | None:
+    """Bytes of memory that this process has had at most; None where the system does not tell."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else most * 1024
 
 
 def _limits(root: Path) -> list[int]:

@@ -282,8 +282,7 @@ def _arguments(settings: Json, *kinds: str) -> Json:
 
 def _load_tokenizer(folder: Path, settings: Json, known: int) -> Any:
     """The tokenizer as the library builds it; `known` is the size of the model's vocabulary."""
-    there = (folder / TOKENIZER).is_file()
-    lacks = f"{folder} has no {TOKENIZER}, and"
+    lacking = "" if (folder / TOKENIZER).is_file() else f" has no {TOKENIZER}, and"
     try:
         with quietly():
             tokenizer = AutoTokenizer.from_pretrained(
@@ -294,16 +293,14 @@ def _load_tokenizer(folder: Path, settings: Json, known: int) -> Any:
             )
         backend = tokenizer.backend_tokenizer
     except Exception as error:  # every converter fails in its own way
-        problem = f"the tokenizer in {folder} ({first_line(error)}): correct tokenizer_config.json"
-        if not there:
-            problem = f"the tokenizer that it has ({first_line(error)}): save its fast one there"
         raise InvalidModel(
-            f"{'' if there else f'{lacks} '}transformers cannot load {problem}"
+            f"{folder}{lacking} has no tokenizer that transformers can load ({first_line(error)}): "
+            f"correct tokenizer_config.json, or save the fast tokenizer there as {TOKENIZER}"
         ) from error
     if backend.get_vocab_size() < known / 2:  # without its vocabulary some classes make up one
         raise InvalidModel(
-            f"{folder if there else lacks} {'has' if there else ''} a tokenizer that knows "
-            f"{backend.get_vocab_size()} tokens of {known}: put its vocabulary there"
+            f"{folder}{lacking} has a tokenizer that knows {backend.get_vocab_size()} tokens of "
+            f"{known}: put its vocabulary there"
         )
     if settings.get("do_lower_case") and not _lowers(backend.normalizer):
         steps = [] if backend.normalizer is None else [backend.normalizer]

@@ -23,7 +23,7 @@ from flashrank_lite.models.manifest import read_json
 UNTRACEABLE = {
     "fnet": "its Fourier transform has no ONNX operator",
     "funnel": "it pools tokens to sizes that a trace fixes to those of its example",
-    "longformer": "it pads text to whole windows, whose number a trace fixes to that of its example",
+    "longformer": "it pads text to whole windows, whose number a trace fixes",
 }
 
 
