@@ -40,6 +40,7 @@ require(
 )
 
 TOLERANCE = 1e-3
+AS_FLASHRANK = {"long": "truncate"}  # our adapters read long passages whole
 Scores = list[list[float]]  # of each query's passages, in the order of the input
 Lists = list[tuple[str, list[str]]]
 
@@ -124,7 +125,7 @@ def by_langchain(names: dict[str, Any], folder: Path, cache: Path, lists: Lists)
     from langchain_core.documents import Document
 
     if is_ours(names["Rerank"]):
-        rerank = names["Rerank"](model=folder, top_n=100)
+        rerank = names["Rerank"](model=folder, top_n=100, options=AS_FLASHRANK)
     else:
         import flashrank
 
@@ -142,7 +143,7 @@ def by_llama_index(names: dict[str, Any], folder: Path, cache: Path, lists: List
     from llama_index.core.schema import NodeWithScore, TextNode
 
     if is_ours(names["Rerank"]):
-        rerank = names["Rerank"](model=str(folder), top_n=100)
+        rerank = names["Rerank"](model=str(folder), top_n=100, options=AS_FLASHRANK)
     else:
         from llama_index.postprocessor.flashrank_rerank import base
 

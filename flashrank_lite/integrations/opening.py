@@ -78,16 +78,17 @@ def open_ranker(model: ModelName, options: Options | None, **arguments: Any) -> 
 
 
 def open_within(model: ModelName, max_length: int | None, **arguments: Any) -> Ranker:
-    """A ranker that reads at most `max_length` tokens of a pair: fewer, where its model says so.
+    """A ranker as peers have one: of a pair it reads the first `max_length` tokens, and no more.
 
     `Ranker` refuses a length beyond what its model can take; peers take the smaller of both.
 
     Args:
         model: as for `Ranker`.
         max_length: tokens, special ones included; None for what the model says.
-        **arguments: further ones of `Ranker`.
+        **arguments: further ones of `Ranker`; `long="windows"` reads passages whole.
     """
     positive("max_length", max_length)
+    arguments.setdefault("long", "truncate")
     ranker = Ranker(model, **arguments)
     if max_length is None or ranker.info()["max_length"] <= max_length:
         return ranker
