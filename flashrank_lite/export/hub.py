@@ -1,7 +1,7 @@
 """Checkpoints from the Hugging Face Hub, and exported folders to it.
 
-Names, errors and the cache are those of ``flashrank_lite.models``; what is ours is which files a
-checkpoint is made of.
+Names, errors and the cache are those of `flashrank_lite.models`; this module only
+decides which files make up a checkpoint.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def fetch(model: str | os.PathLike[str], revision: str | None = None) -> tuple[P
     Raises:
         ModelNotFound: it is none of those, or the Hub has no such repository or revision.
         AccessDenied, DownloadFailed, CacheNotWritable, ChecksumMismatch: as
-            ``flashrank_lite.models.hub.fetch``.
+            `flashrank_lite.models.hub.fetch`.
         InvalidModel: the repository holds no weights that can be read.
         InvalidInput: a revision of a folder was asked for.
     """

@@ -36,7 +36,7 @@ _LEGACY_POOLING = {
 
 
 def read_step(kind: str, folder: Path) -> torch.nn.Module:
-    """A module that takes and gives ``Features``.
+    """A module that takes and gives `Features`.
 
     Args:
         kind: the class in sentence-transformers.
