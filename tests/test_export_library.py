@@ -121,7 +121,7 @@ SIBLINGS = {
         "same",
     ),
     "special tokens": ("bert", "tokenizer_config.json", BERT | {"cls_token": "[MASK]"}, "same"),
-    "length": ("bert", "tokenizer_config.json", {"model_max_length": 40}, "same"),
+    "length": ("bert", "tokenizer_config.json", {"model_max_length": 90}, "same"),
     "no token types": (
         *("bert", "tokenizer_config.json"),
         *({"model_input_names": ["input_ids", "attention_mask"]}, "same"),
@@ -157,10 +157,10 @@ SIBLINGS = {
     "lower case of the module": (
         *("roberta", "sentence_bert_config.json", {"do_lower_case": True}, "same"),
     ),
-    "length of the module": ("bert", "sentence_bert_config.json", {"max_seq_length": 30}, "same"),
+    "length of the module": ("bert", "sentence_bert_config.json", {"max_seq_length": 100}, "same"),
     "arguments of the tokenizer": (
         *("bert", "sentence_bert_config.json"),
-        *({"tokenizer_args": BERT | CASED}, "same"),
+        *({"tokenizer_args": {"model_max_length": 80}}, "same"),
     ),
     "no special tokens": (
         *("bert", "sentence_bert_config.json"),
@@ -189,7 +189,10 @@ def test_whatever_a_file_says_scores_are_the_librarys_or_the_export_is_refused(
     assert figures["text_to_score_against"].startswith("sentence-transformers ")
     types = {"processor_kwargs": {"model_input_names": TYPED}} if "unstated" in name else {}
     query, found = TEXTS[0]
-    expected = library_scores(folder, query, [*ODD, *found], **types)
+    length = json.loads((tmp_path / "out" / "reranker.json").read_text())["max_length"]
+    lengths = {"length": 90, "length of the module": 100, "arguments of the tokenizer": 80}
+    assert length == lengths.get(name, families.POSITIONS)
+    expected = library_scores(folder, query, [*ODD, *found], max_length=length, **types)
     with Ranker(tmp_path / "out", activation="raw") as ranker:
         np.testing.assert_allclose(ranker.score(query, [*ODD, *found]), expected, atol=1e-4)
 
@@ -330,7 +333,7 @@ def test_a_passage_cannot_end_the_prompt_unless_the_librarys_way_is_asked_for(ba
         encoder = open_encoder(out / "tokenizer.json", 512, Template.read(stated["template"]))
         (pair,) = next(encoder.chunks([("how long do fleas live", HOSTILE)]))
         ends[way] = int((pair.ids == end).sum())
-        text = tokenizer.decode(list(pair.ids), skip_special_tokens=False)
+        text = tokenizer.decode(pair.ids.tolist(), skip_special_tokens=False)
         assert HOSTILE in text
         with Ranker(out, activation="raw") as ranker:
             calm, hostile = ranker.score("how long do fleas live", ["fleas live long", HOSTILE])
