@@ -118,7 +118,7 @@ class Ranker:
             to one scale. `score` is then the blend, in [0, 1]. None for the model alone.
         weight: of the model in the blend, from 0 to 1; None for 0.8.
         first_stage: "given", or "bm25" to score the passages of the list by BM25 for the blend
-            (pip install "flashrank-lite[bm25]"); None for "given".
+            (needs the extra `bm25`); None for "given".
         text: what of a passage is its text, as for `rank`; None for the usual places: `text`,
             `page_content`, `content`.
 

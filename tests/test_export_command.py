@@ -1,7 +1,8 @@
-"""``flashrank-lite export``: folders and Hub repositories in, verified model folders out."""
+"""`flashrank-lite export`: folders and Hub repositories in, verified model folders out."""
 
 import json
 import shutil
+from dataclasses import replace
 
 import export_families as families
 import pytest
@@ -38,6 +39,7 @@ require_export()
 from flashrank_lite.export import export_folder, read_checkpoint  # noqa: E402
 from flashrank_lite.export.card import model_card  # noqa: E402
 from flashrank_lite.export.hub import fetch, push  # noqa: E402
+from flashrank_lite.export.steps import key_of  # noqa: E402
 from flashrank_lite.export.texts import bundled_texts, read_texts  # noqa: E402
 
 __all__ = ["hub"]  # the fixture
@@ -163,6 +165,34 @@ def test_figures_are_of_text_that_int8_was_not_calibrated_on(
     export_folder(read_checkpoint(checkpoint), tmp_path / "out", texts)
     assert set(fitted) & set(measured) == shared
     assert sorted({*fitted, *measured}) == sorted(query for query, _ in texts)
+
+
+def test_a_refused_export_goes_on_from_its_graphs(checkpoint, tmp_path, monkeypatch):
+    from flashrank_lite.export import fidelity, folder
+
+    source, out = read_checkpoint(checkpoint), tmp_path / "out"
+    with monkeypatch.context() as strict:
+        strict.setattr(fidelity, "LEAST_TAU", 1.01)  # as if its int8 graph ordered badly
+        with pytest.raises(InvalidModel, match="--resume"):
+            export_folder(source, out, pooled(), require_int8=True, resume=True)
+    assert not out.exists()
+    kept = sorted(file.name for file in (tmp_path / "out.kept").iterdir())
+    assert kept == ["model.onnx", "model_int8.onnx", "steps.json"]
+    with monkeypatch.context() as untouched:
+        untouched.setattr(folder, "to_onnx", None)  # neither is called again
+        untouched.setattr(folder, "quantise_products", None)
+        export_folder(source, out, pooled(), resume=True)
+    assert sorted(file.name for file in out.glob("*.onnx")) == ["model.onnx", "model_int8.onnx"]
+    assert not (tmp_path / "out.kept").exists()
+    with Ranker(out) as ranker:
+        assert ranker.info()["precision"] == "int8"
+
+
+def test_other_settings_are_not_resumed_with_the_graphs_of_earlier_ones(checkpoint):
+    source = read_checkpoint(checkpoint)
+    assert key_of(source, 18) == key_of(source, 18) != key_of(source, 17)
+    other_head = replace(source, head={"type": "two_class", "relevant": 0})
+    assert key_of(other_head, 18) != key_of(source, 18)
 
 
 def test_a_card_that_somebody_wrote_stays(checkpoint, tmp_path):

@@ -42,9 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         from flashrank_lite.server.run import serve
     except ImportError as error:
-        raise MissingExtra(
-            f'serving needs {error.name}: pip install "flashrank-lite[server]"'
-        ) from error
+        raise MissingExtra(f"serving needs {error.name}", "server") from error
     return serve(settings)
 
 

@@ -12,6 +12,7 @@ from flashrank_lite.export import fidelity
 from flashrank_lite.export.card import CARD, is_foreign, model_card
 from flashrank_lite.export.graph.weights import data_file
 from flashrank_lite.export.source import Source
+from flashrank_lite.files import copy_whole
 from flashrank_lite.models.checksums import facts_of
 from flashrank_lite.models.manifest import FORMAT, MANIFEST, TOKENIZER
 
@@ -68,8 +69,8 @@ def write_beside(
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
 
 
-def move_into(finished: Path, out: Path, names: Iterable[str]) -> None:
-    """Move the files of a finished export into a folder, the manifest last.
+def copy_into(finished: Path, out: Path, names: Iterable[str]) -> None:
+    """Copy the files of a finished export into a folder, each in one step, the manifest last.
 
     A model card that somebody wrote stays.
 
@@ -86,6 +87,4 @@ def move_into(finished: Path, out: Path, names: Iterable[str]) -> None:
     for file in files:
         if file.name == CARD and is_foreign(out / CARD):
             continue
-        partial = out / f"{file.name}.partial"
-        shutil.move(file, partial)
-        partial.replace(out / file.name)
+        copy_whole(file, out / file.name)

@@ -16,7 +16,7 @@ _LICENCES = ("LICENSE", "LICENCE", "COPYING", "NOTICE")
 
 
 def describe(source: Source, folder: Path) -> Source:
-    """``source`` with its folder, and the languages, licence and licence files stated there."""
+    """`source` with its folder, and the languages, licence and licence files stated there."""
     found = {
         file.name: file
         for file in sorted(folder.iterdir())
@@ -66,11 +66,11 @@ def model_card(source: Source, variants: Sequence[Mapping[str, Any]], report: st
             "",
             f"An ONNX export{origin} for reranking on a CPU, by flashrank-lite {__version__}:",
             "",
-            "```python",
+            "``python",
             "from flashrank_lite import Ranker",
             "",
             'hits = Ranker("path/to/this/folder").rank("a query", ["a passage", "another"])',
-            "```",
+            "``",
             "",
             "| file | precision | size |",
             "|---|---|---|",
@@ -84,9 +84,9 @@ def model_card(source: Source, variants: Sequence[Mapping[str, Any]], report: st
             "",
             "Measured by the exporter on real text; the same figures are in `reranker.json`.",
             "",
-            "```",
+            "``",
             report,
-            "```",
+            "``",
             "",
         ]
     )

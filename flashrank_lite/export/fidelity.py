@@ -164,7 +164,7 @@ def against_torch(source: Source, fp32: Ranker, texts: Texts) -> float:
         texts: real (query, passages) lists to make pairs of.
 
     Raises:
-        InvalidModel: the difference is larger than ``TORCH_TOLERANCE``.
+        InvalidModel: the difference is larger than `TORCH_TOLERANCE`.
     """
     relevant = (source.head or {}).get("relevant", 1)
     encoder = open_encoder(source.tokenizer, source.max_length, source.template)
@@ -203,7 +203,7 @@ def alone_against_batch(ranker: Ranker, texts: Texts) -> float:
     """Largest difference of sigmoid scores between a passage alone and in its list.
 
     Raises:
-        InvalidModel: it is larger than ``ALONE_TOLERANCE``.
+        InvalidModel: it is larger than `ALONE_TOLERANCE`.
     """
     differences = []
     for query, passages in texts:
@@ -244,7 +244,7 @@ def _rows(figures: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _every_length(texts: Texts, max_length: int) -> Iterator[tuple[str, list[str]]]:
-    """Passages of 1, 2, 3, 5, 8... words up to ``max_length``, alone and in uneven batches.
+    """Passages of 1, 2, 3, 5, 8... words up to `max_length`, alone and in uneven batches.
 
     A word is a token or more, so the longest ones fill the model and are truncated.
     """

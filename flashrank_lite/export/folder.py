@@ -15,7 +15,7 @@ from flashrank_lite.encoding.prompts import open_encoder
 from flashrank_lite.errors import InvalidInput, InvalidModel
 from flashrank_lite.evaluation import CandidateList
 from flashrank_lite.export import fidelity
-from flashrank_lite.export.beside import move_into, write_beside
+from flashrank_lite.export.beside import copy_into, write_beside
 from flashrank_lite.export.graph.int8 import quantise_products
 from flashrank_lite.export.graph.nodes import Feeds
 from flashrank_lite.export.graph.read_token import keep_read_token
@@ -112,7 +112,7 @@ def export_folder(
         # int8 first: it is the one to run, and fp32 is there for those who ask
         precisions = [precision for precision in FILES if precision in precisions]
         work.finish(source, precisions)
-        move_into(work.folder, out, FILES.values())
+        copy_into(work.folder, out, FILES.values())
         steps.drop()
     figures = {precision: work.figures[precision] for precision in precisions}
     logger.info("%s\n%s", out, fidelity.table(figures))
@@ -126,7 +126,7 @@ def check_out(out: Path, *sources: Path) -> None:
     """Refuse a folder that cannot be written, or that holds what is being exported.
 
     Raises:
-        InvalidInput: ``out`` is a file, or one of ``sources``.
+        InvalidInput: `out` is a file, or one of `sources`.
     """
     if out.exists() and not out.is_dir():
         raise InvalidInput(f"{out} is a file: name a folder to write the export to")
@@ -260,8 +260,13 @@ class _Work:
         return {"alone_vs_batch_max_abs_score": alone, **quality}
 
     def _open(self, precision: Precision) -> Ranker:
-        length = self._source.max_length
-        return Ranker(self.folder, file=FILES[precision], activation="raw", max_length=length)
+        return Ranker(
+            self.folder,
+            file=FILES[precision],
+            activation="raw",
+            max_length=self._source.max_length,
+            long="truncate",  # as the libraries read a passage that does not fit
+        )
 
 
 def feeds_of(source: Source, texts: fidelity.Texts) -> Iterator[Feeds]:

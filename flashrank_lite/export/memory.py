@@ -1,4 +1,4 @@
-"""Whether this machine has the memory and the disk that an export takes, said before it begins."""
+"""Checks that this machine has enough memory and disk for an export, before it begins."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DISK = 2.5
 
 
 def check_room(weights: int, name: str, *, loaded: bool = False, root: Path = Path("/")) -> None:
-    """Refuse a model whose export would be killed half-way.
+    """Refuse a model whose export would run out of memory or disk.
 
     Args:
         weights: bytes of its weights in fp32.

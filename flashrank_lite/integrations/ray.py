@@ -28,8 +28,8 @@ Batch = Any  # a dict of numpy arrays, a pandas DataFrame or a pyarrow Table: as
 class ScorePairs:
     """A row is a query and a text; a batch comes back with a column of scores (float32) added.
 
-    A null query or text gets null, NaN in numpy and pandas batches. Pass the class to `map_batches`, its arguments as
-    `fn_constructor_kwargs`; any `batch_format` will do.
+    A null query or text gets null, NaN in numpy and pandas batches. Pass the class to
+    `map_batches`, its arguments as `fn_constructor_kwargs`; any `batch_format` will do.
 
     Args:
         model: as for `flashrank_lite.Ranker`; None for the bundled one. A folder has to be where

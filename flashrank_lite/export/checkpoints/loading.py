@@ -171,7 +171,7 @@ def load_model(checkpoint: Checkpoint, kind: Any, what: str) -> Any:
     Args:
         checkpoint: the folder.
         kind: an Auto class of transformers.
-        what: what is missing if the checkpoint lacks weights that ``kind`` needs.
+        what: what is missing if the checkpoint lacks weights that `kind` needs.
 
     Raises:
         InvalidModel: transformers cannot load it, weights are missing, or this machine has not the
@@ -222,13 +222,13 @@ def quietly() -> Iterator[None]:
 def as_source(
     checkpoint: Checkpoint, module: torch.nn.Module, inputs: tuple[str, ...], **more: Any
 ) -> Source:
-    """What an exporter takes: ``module``, and what the checkpoint's files say beside it.
+    """What an exporter takes: `module`, and what the checkpoint's files say beside it.
 
     Args:
         checkpoint: the folder.
-        module: takes ``inputs``, returns logits.
+        module: takes `inputs`, returns logits.
         inputs: the names of its inputs.
-        more: other attributes of ``Source``, or other values for them.
+        more: other attributes of `Source`, or other values for them.
 
     Raises:
         InvalidModel: this machine has not the memory or the disk for it.
@@ -249,7 +249,7 @@ def as_source(
 def _check_room_unloaded(checkpoint: Checkpoint, kind: Any) -> None:
     """Weigh the model by its configuration alone, before gigabytes are read.
 
-    A vocabulary head that is not the embeddings too does not count: of it a row or two stay.
+    An untied LM head is not counted: only one or two of its rows are kept.
     """
     try:
         with quietly(), torch.device("meta"):
