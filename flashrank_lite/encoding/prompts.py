@@ -162,6 +162,16 @@ class PairPromptEncoder(PromptEncoder):
         """The encoder for another instruction; the tokenizer is shared."""
         return PairPromptEncoder(self._pairs, self._template.with_instruction(instruction))
 
+    def room(self, query: str) -> int:
+        """Tokens that a passage may have beside this query, at least 1."""
+        first, second = self._template.segments
+        around = len(self._pairs.token_spans(self._fill(second, "", "")))
+        return max(1, self._pairs.room(self._fill(first, query, "")) - around)
+
+    def token_spans(self, text: str) -> NDArray[np.int32]:
+        """Where each token of a text lies in it: characters, (tokens, 2)."""
+        return self._pairs.token_spans(text)
+
     def chunks(self, pairs: Iterable[tuple[str, str]]) -> Iterator[list[Pair]]:
         """Encode (query, passage) pairs some at a time: a list of any length is never all held."""
         first, second = self._template.segments
