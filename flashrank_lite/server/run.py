@@ -17,6 +17,8 @@ from flashrank_lite.server.app import SETTINGS_VARIABLE, STARTUP_FAILURE, create
 from flashrank_lite.server.metrics import SHARED_FOLDER
 from flashrank_lite.server.settings import Settings
 
+WORKER_PATIENCE = 60  # seconds
+
 
 def serve(settings: Settings) -> int:
     """Serve; the exit status.
@@ -88,5 +90,7 @@ def _config(app: Any, settings: Settings) -> uvicorn.Config:
         access_log=False,  # its lines would hold whatever a client put into a path
         server_header=False,
         timeout_graceful_shutdown=max(1, round(settings.grace)),
+        # a worker on a busy machine, still importing, is not a hung one
+        timeout_worker_healthcheck=WORKER_PATIENCE,
         lifespan="on",
     )
