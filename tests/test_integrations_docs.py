@@ -72,6 +72,7 @@ def test_every_section_with_code_is_run_by_a_test() -> None:
 
 
 MISSING = """
+import sys
 for name in list(sys.modules):
     assert name.partition(".")[0] not in {packages!r}
 class Absent:
@@ -116,6 +117,7 @@ def test_a_missing_package_is_an_error_that_names_the_extra(
 
 
 DROP_INS = """
+import sys
 from flashrank_lite.integrations import (
     fastembed, flagembedding, flashrank, rerankers, sentence_transformers
 )
