@@ -175,7 +175,9 @@ def compare(
     kept = JudgedData(data.name, queries, data.order, data.notes)
     first = tuple(np.arange(len(query.passages)) for query in queries)
     systems = [_system(_NAMES[data.order], queries, first, parsed, judged_only)]
-    for name, runs in zip([name for name, _ in rankers], _rank(queries, rankers, report), strict=True):
+    for name, runs in zip(
+        [name for name, _ in rankers], _rank(queries, rankers, report), strict=True
+    ):
         systems.append(
             _system(
                 name,
@@ -218,7 +220,9 @@ def difference(measure: str, first: System, second: System) -> Difference:
     )
 
 
-def bootstrap(deltas: Floats, samples: int = SAMPLES, seed: int = SEED) -> tuple[float, float] | None:
+def bootstrap(
+    deltas: Floats, samples: int = SAMPLES, seed: int = SEED
+) -> tuple[float, float] | None:
     """The 95 % interval of a mean, by drawing queries with replacement.
 
     Args:

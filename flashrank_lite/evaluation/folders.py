@@ -32,7 +32,18 @@ _IDS = ("_id", "id", "pid", "qid", "docid", "doc_id", "query_id", "query-id")
 _QUERY_IDS = ("query-id", "query_id", "qid")
 _PASSAGE_IDS = ("corpus-id", "corpus_id", "doc_id", "docid", "pid")
 _GRADES = ("score", "rel", "relevance", "label", "grade")
-_DATA = (".jsonl", ".ndjson", ".json", ".parquet", ".arrow", ".tsv", ".csv", ".txt", ".trec", ".qrels")
+_DATA = (
+    ".jsonl",
+    ".ndjson",
+    ".json",
+    ".parquet",
+    ".arrow",
+    ".tsv",
+    ".csv",
+    ".txt",
+    ".trec",
+    ".qrels",
+)
 _HOLDS = (  # what a file holds, by how its name or a folder's above it starts, the first that fits
     ("qrels", re.compile(r"qrels|.*[-_.]qrels$|default$")),
     ("corpus", re.compile(r"corpus|documents|docs$|docs[-_.]|collection")),
@@ -250,7 +261,9 @@ def _read_passages(path: str, options: ReadOptions) -> dict[str, Passage]:
     placed = _placed(path, PASSAGES)
     if options.field or options.id_field:
         read = as_passages(placed, options)
-        lacking = next((place for (place, _), one in zip(placed, read, strict=True) if one.id is None), None)
+        lacking = next(
+            (place for (place, _), one in zip(placed, read, strict=True) if one.id is None), None
+        )
         if lacking is not None:
             raise InvalidInput(f"{lacking}: no id: name its field with --id")
         return {str(one.id): replace(one, id=str(one.id)) for one in read}
@@ -338,9 +351,7 @@ def _of_bm25(
     return found
 
 
-def _value(
-    row: Mapping[str, Any], names: Sequence[str], place: str, empty: bool = False
-) -> Any:
+def _value(row: Mapping[str, Any], names: Sequence[str], place: str, empty: bool = False) -> Any:
     for name in names:
         value = row.get(name) if isinstance(row, Mapping) else None
         if value is not None and (empty or value != ""):

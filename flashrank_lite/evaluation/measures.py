@@ -95,5 +95,3 @@ def missing_in_top(
         for query, order in zip(queries, orders, strict=True)
         for place in order[:depth].tolist()
     )
-
-

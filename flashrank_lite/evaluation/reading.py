@@ -60,7 +60,9 @@ def read_data(
     if files.data is None:
         alone = (files.run, files.topics, files.texts, files.qrels)
         if None in alone:
-            raise InvalidInput("a TREC run needs --run, --topics, --texts and --qrels: give all four")
+            raise InvalidInput(
+                "a TREC run needs --run, --topics, --texts and --qrels: give all four"
+            )
         run, topics, texts, qrels = (str(path) for path in alone)
         return read_trec_files(run, topics, texts, qrels, options)
     if files.topics is not None or files.texts is not None:
@@ -76,6 +78,4 @@ def read_data(
         )
     if files.run is not None or files.split is not None:
         raise InvalidInput(f"{files.data} is a file: --run and --split go with a folder")
-    return read_rows(
-        files.data, options, None if files.qrels is None else read_qrels(files.qrels)
-    )
+    return read_rows(files.data, options, None if files.qrels is None else read_qrels(files.qrels))

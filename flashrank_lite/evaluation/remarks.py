@@ -15,7 +15,9 @@ def remarks(comparison: Comparison) -> list[str]:
     """Lines about queries, unjudged candidates, ties and truncation; those that apply."""
     data = comparison.data
     candidates = sum(len(query.passages) for query in data.queries)
-    lines = [f"{data.name}: {len(data.queries)} queries, {candidates} candidates {_ORDERS[data.order]}"]
+    lines = [
+        f"{data.name}: {len(data.queries)} queries, {candidates} candidates {_ORDERS[data.order]}"
+    ]
     if comparison.without_positive:
         lines.append(
             f"left out: {comparison.without_positive} queries for which nothing is relevant"

@@ -124,7 +124,9 @@ def _positives_and_negatives(
         listed = [(f"{place}: a passage", text) for text, _ in texts]
         read = as_passages(listed, options) if listed else []
         ids = [str(index) for index in range(1, len(read) + 1)]
-        passages = tuple(replace(one, id=name, index=None) for one, name in zip(read, ids, strict=True))
+        passages = tuple(
+            replace(one, id=name, index=None) for one, name in zip(read, ids, strict=True)
+        )
         judgments = {name: label for name, (_, label) in zip(ids, texts, strict=True)}
         queries.append(_query(row, number, place, passages, judgments))
     return JudgedData(Path(path).name, tuple(queries), "shuffled")
