@@ -32,10 +32,11 @@ examples:
   flashrank-lite eval beir/scifact --run bm25.run --measures nDCG@10 AP --fusion rrf
   flashrank-lite eval --run bm25.run --topics topics.tsv --texts texts.jsonl --qrels qrels.txt
 
-DATA is a file with a query and its passages in each row ({"query", "candidates": [{"text", "label"}]},
-{"query", "positive": [...], "negative": [...]}, or columns query, text and label), as JSONL, JSON, CSV,
-TSV or Parquet; or a folder as BEIR, CoIR, BRIGHT or T2Ranking have it. A folder without --run gets
-its candidates by BM25. Needs ir-measures: pip install "flashrank-lite[eval]".
+DATA is a file with a query and its passages in each row, as JSONL, JSON, CSV, TSV or Parquet:
+{"query", "candidates": [{"text", "label"}]}, {"query", "positive": [...], "negative": [...]}, or
+columns query, text and label; or a folder as BEIR, CoIR, BRIGHT or T2Ranking have it. A folder
+without --run gets its candidates by BM25. Needs ir-measures: pip install "flashrank-lite[eval]",
+or pip install ".[eval]" in a checkout.
 """
 
 

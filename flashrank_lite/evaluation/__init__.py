@@ -6,7 +6,7 @@ measures.py    values by ir-measures, query by query
 comparison.py  models against the first stage and each other, with intervals
 remarks.py     what to know about the data, in sentences
 report.py      a comparison as one HTML page, with a picture (picture.py)
-candidates.py  metrics.py  lists with labels and nDCG by numpy alone: what export and benchmarks need
+candidates.py, metrics.py  labelled lists and nDCG by numpy alone, for export and benchmarks
 """
 
 from flashrank_lite.evaluation.candidates import CandidateList, read_candidate_lists

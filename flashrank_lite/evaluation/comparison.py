@@ -206,14 +206,15 @@ def compare(
 def difference(measure: str, first: System, second: System) -> Difference:
     """The difference of two systems by one measure."""
     deltas = second.values[measure] - first.values[measure]
-    interval = bootstrap(deltas)
+    low, high = bootstrap(deltas) or (None, None)
     wins, losses = int((deltas > _SAME).sum()), int((deltas < -_SAME).sum())
     return Difference(
         measure,
         first.name,
         second.name,
         float(deltas.mean()),
-        *(interval or (None, None)),
+        low,
+        high,
         wins,
         len(deltas) - wins - losses,
         losses,

@@ -44,7 +44,8 @@ def picture(comparison: Comparison) -> str:
 
     for value in heights:
         lines.append(
-            f'<line class="grid" x1="{_LEFT}" x2="{right}" y1="{y(value):.1f}" y2="{y(value):.1f}"/>'
+            f'<line class="grid" x1="{_LEFT}" x2="{right}" y1="{y(value):.1f}" '
+            f'y2="{y(value):.1f}"/>'
             f'<text class="tick" x="{_LEFT - 8}" y="{y(value) + 4:.1f}" text-anchor="end">'
             f"{value:.2f}</text>"
         )
@@ -79,8 +80,9 @@ def picture(comparison: Comparison) -> str:
             f'<g class="{kind}"><line class="bar" x1="{across:.1f}" x2="{across:.1f}" '
             f'y1="{low_end:.1f}" y2="{high_end:.1f}"/>'
             f'<circle cx="{across:.1f}" cy="{up:.1f}" r="6">'
-            f"<title>{escape(system.name)}: {means[system.name]:.3f}, {time:.1f} ms</title></circle>"
-            f'<text class="name" x="{across + 11:.1f}" y="{label:.1f}">{_fit(system.name)}</text></g>'
+            f"<title>{escape(system.name)}: {means[system.name]:.3f}, {time:.1f} ms</title>"
+            f'</circle><text class="name" x="{across + 11:.1f}" y="{label:.1f}">'
+            f"{_fit(system.name)}</text></g>"
         )
     lines.append("</svg>")
     return "\n".join(lines)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 from importlib.resources import files
+from itertools import combinations
 from string import Template
 
 import numpy as np
@@ -44,8 +45,8 @@ $differences
 </section>
 <section><h2>Quality against latency</h2>
 $picture
-<p class="note">Up is better, left is faster. A bar is the 95 % interval of a system by itself; whether
-two differ, the table above says, since it compares them query by query.</p>
+<p class="note">Up is better, left is faster. A bar is the 95 % interval of a system by itself;
+whether two differ, the table above says, since it compares them query by query.</p>
 </section>
 $queries
 <section><h2>About these figures</h2>
@@ -82,7 +83,7 @@ def html_report(comparison: Comparison) -> str:
 
 def _pairs(comparison: Comparison) -> list[tuple[System, System]]:
     first, *models = comparison.systems
-    return [(first, model) for model in models] + list(zip(models, models[1:], strict=False))
+    return [(first, model) for model in models] + list(combinations(models, 2))
 
 
 def _lead(comparison: Comparison) -> str:
@@ -150,7 +151,10 @@ def _differences(differences: Sequence[Difference]) -> str:
 def _table(head: Sequence[str], rows: Sequence[str]) -> str:
     heads = "".join(f"<th scope=col>{escape(name)}</th>" for name in head)
     body = "\n".join(f"<tr>{row}</tr>" for row in rows)
-    return f"<div class=wide><table><thead><tr>{heads}</tr></thead>\n<tbody>{body}</tbody></table></div>"
+    return (
+        f"<div class=wide><table><thead><tr>{heads}</tr></thead>\n"
+        f"<tbody>{body}</tbody></table></div>"
+    )
 
 
 def _moved(comparison: Comparison, first: System, second: System) -> str:
@@ -172,14 +176,15 @@ def _moved(comparison: Comparison, first: System, second: System) -> str:
             parts.append(
                 f"<details{opened}><summary><span class=query>{escape(query.query)}</span>"
                 f"<span class={kind}>{escape(measure)} {before:.3f} → {after:.3f}</span></summary>"
-                f"<div class=sides>{_side(first, second, query, place)}"
+                f"<div class=sides>{_side(first, None, query, place)}"
                 f"{_side(second, first, query, place)}</div></details>"
             )
     return "\n".join([*parts, "</section>"])
 
 
-def _side(system: System, other: System, query: JudgedQuery, place: int) -> str:
-    ranks = _ranks(other.orders[place])
+def _side(system: System, before: System | None, query: JudgedQuery, place: int) -> str:
+    """One order; with another before it, how far each candidate has moved."""
+    ranks = None if before is None else _ranks(before.orders[place])
     items = []
     for rank, candidate in enumerate(system.orders[place][:DEPTH].tolist()):
         passage = query.passages[candidate]
@@ -188,12 +193,11 @@ def _side(system: System, other: System, query: JudgedQuery, place: int) -> str:
         kind = "unjudged" if not known else "relevant" if grade else "other"
         text = " ".join(passage.text.split())
         text = text if len(text) <= _TEXT else text[: _TEXT - 1] + "…"
-        moved = ranks[candidate] - rank
-        arrow = f"{'▲' if moved > 0 else '▼'}{abs(moved)}" if moved else "="
         label = f"grade {grade}" if known else "unjudged"
-        items.append(
-            f"<li class={kind}><span class=marks>{label} · {arrow}</span>{escape(text)}</li>"
-        )
+        if ranks is not None:
+            moved = int(ranks[candidate]) - rank
+            label += f" · {'▲' if moved > 0 else '▼'}{abs(moved)}" if moved else " · ="
+        items.append(f"<li class={kind}><span class=marks>{label}</span>{escape(text)}</li>")
     return f"<div><h4>{escape(system.name)}</h4><ol>{''.join(items)}</ol></div>"
 
 
