@@ -20,7 +20,7 @@ def remarks(comparison: Comparison) -> list[str]:
     ]
     if comparison.without_positive:
         lines.append(
-            f"left out: {comparison.without_positive} queries for which nothing is relevant"
+            f"left out, since nothing is relevant for them: {comparison.without_positive} queries"
         )
     empty = sum(not query.passages for query in data.queries)
     if empty:
@@ -34,13 +34,14 @@ def remarks(comparison: Comparison) -> list[str]:
     for system in comparison.systems:
         if system.tied:
             lines.append(
-                f"{system.name}: equal scores in {system.tied} queries, kept in the order before"
+                f"{system.name}: queries with equal scores, which keep the order before: "
+                f"{system.tied}"
             )
         if system.truncated:
-            lines.append(f"{system.name}: {system.truncated} passages truncated")
+            lines.append(f"{system.name}: passages truncated: {system.truncated}")
     grades = sorted({grade for query in data.queries for grade in query.judgments.values()})
     if grades[-1] > 1:
         lines.append(f"graded labels, {grades[0]} to {grades[-1]}; nDCG has linear gain")
     if any(not difference.clear for difference in comparison.differences):
-        lines.append("an interval that holds 0: these queries do not tell the two apart")
+        lines.append("where an interval holds 0, these queries do not tell the two apart")
     return lines
