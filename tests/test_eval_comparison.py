@@ -261,7 +261,9 @@ def test_the_baseline_may_be_bm25_and_a_fusion_blends_with_it(capsys):
         (["eval", "{data}", "--model", "nano", "--model", "nano"], "the same --model twice", 2),
         (["eval", "{data}", "--fusion", "rrf"], "add --first-stage bm25", 2),
         (["eval", "{data}", "--measures", "nope"], "'nope' is not a measure", 1),
+        (["eval", "{data}", "--out", "{data}/a.html"], "there is no such folder", 2),
         (["eval", "{data}.gone"], "No such file", 1),
+        (["eval", str(QUESTIONS)], 'no labels: give each passage a "label"', 1),
     ],
 )
 def test_what_cannot_be_measured_is_said(words, message, status, tmp_path, capsys):

@@ -261,6 +261,17 @@ def test_a_row_that_cannot_be_understood_is_named(row, message, tmp_path):
         read_data(str(jsonl(tmp_path / "a.jsonl", [row])))
 
 
+def test_of_a_query_with_several_wordings_the_first_is_ranked_and_that_is_said(tmp_path):
+    row = {
+        "query": ["how old do fleas get", "age of fleas"],
+        "positive": [FLEA],
+        "negative": [WALL],
+    }
+    data = read_data(str(jsonl(tmp_path / "a.jsonl", [row])))
+    assert data.queries[0].query == "how old do fleas get"
+    assert data.notes == ("1 queries with several wordings: ranked by the first",)
+
+
 def test_a_folder_that_lacks_a_part_says_which(tmp_path):
     folder = beir(tmp_path / "set")
     shutil.rmtree(folder / "qrels")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from contextlib import ExitStack
 from dataclasses import fields
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flashrank_lite.cli import flags
@@ -49,6 +50,8 @@ def run(arguments: argparse.Namespace) -> int:
     names = arguments.model or [BUNDLED]
     if len(set(names)) < len(names):
         raise UsageError("the same --model twice: they would be equal")
+    if arguments.out is not None and not Path(arguments.out).absolute().parent.is_dir():
+        raise UsageError(f"--out {arguments.out}: there is no such folder")
     parse_measures(arguments.measures)  # before anything slow
     data = _read(arguments)
 
@@ -67,8 +70,6 @@ def run(arguments: argparse.Namespace) -> int:
             report=report,
         )
     if arguments.out is not None:
-        from pathlib import Path
-
         from flashrank_lite.evaluation.report import html_report
 
         Path(arguments.out).write_text(html_report(comparison), encoding="utf-8")

@@ -71,7 +71,18 @@ def read_rows(path: str, options: ReadOptions, qrels: Qrels | None = None) -> Ju
             '"candidates" with labels, under "positive" and "negative", or one a row under "text"'
         )
     data = read(path, placed, options)
-    return data if qrels is None else judge(data, qrels)
+    if qrels is not None:
+        data = judge(data, qrels)
+    elif not any(query.judgments for query in data.queries):
+        raise InvalidInput(
+            f'{path}: no labels: give each passage a "label", a whole number with 0 for not '
+            "relevant, or the file's judgments with --qrels"
+        )
+    several = sum(isinstance(_find(row, ("query", "question")), list) for _, row in placed)
+    if several:
+        note = f"{several} queries with several wordings: ranked by the first"
+        data = replace(data, notes=(*data.notes, note))
+    return data
 
 
 def judge(data: JudgedData, qrels: Qrels) -> JudgedData:
