@@ -17,6 +17,7 @@ COMMANDS = (  # modules of this package, each with a COMMAND
     "rank",
     "info",
     "bench",
+    "eval",
     "export",
     "models",
     "serve",
