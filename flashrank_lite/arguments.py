@@ -7,7 +7,6 @@ from typing import Any
 
 from flashrank_lite.errors import InvalidInput
 
-
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMG]?B)", re.IGNORECASE)
 _UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9}
 

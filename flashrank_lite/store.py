@@ -26,7 +26,7 @@ from flashrank_lite.errors import InvalidInput, InvalidStore, StoreInUse
 from flashrank_lite.files import locked, write_durably
 from flashrank_lite.hits import RankedPassage
 from flashrank_lite.passages import Passage
-from flashrank_lite.passages.fields import Chosen, TextField
+from flashrank_lite.passages.fields import TextField
 from flashrank_lite.passages.lists import iterate_passages
 from flashrank_lite.passages.passage import plain_id
 from flashrank_lite.states.codec import Codec, Precision, check_precision

@@ -15,6 +15,7 @@ from flashrank_lite.errors import FlashRankLiteError
 PROGRAM = "flashrank-lite"
 COMMANDS = (
     "rank",
+    "encode",
     "info",
     "bench",
     "export",

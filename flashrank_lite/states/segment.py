@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 from flashrank_lite.errors import InvalidStore
 from flashrank_lite.files import sync_folder
 from flashrank_lite.states.codec import Codec, Packed
-from flashrank_lite.states.compare import runs, starts_of
+from flashrank_lite.states.compare import runs
 
 Id = str | int
 Span = tuple[int, int]
@@ -109,16 +109,15 @@ class SegmentWriter:
             self._tokens += len(states.codes)
             self._words += len(states.words)
             table[number] = (self._tokens, self._words, *span)
-            for file, part in (
-                ("codes", states.codes),
-                ("scales", states.scales),
-                ("means", states.mean),
-                ("words", states.words),
-            ):
-                data = part.astype(part.dtype.newbyteorder("<"), copy=False).tobytes()
-                self._files[file].write(data)
-        for file, part in _columns(windows.states):
-            checksum = zlib.crc32(part, checksum)
+        for file, column in (
+            ("codes", [one.codes for one in windows.states]),
+            ("scales", [one.scales for one in windows.states]),
+            ("means", [one.mean for one in windows.states]),
+            ("words", [one.words for one in windows.states]),
+        ):
+            data = b"".join(_bytes(part) for part in column)
+            checksum = zlib.crc32(data, checksum)
+            self._files[file].write(data)
         data = json.dumps(record, ensure_ascii=False).encode()
         checksum = zlib.crc32(data, checksum)
         self._files["records"].write(data)
@@ -349,12 +348,8 @@ class Segment:
         )
 
 
-def _columns(states: Sequence[Packed]) -> list[tuple[str, bytes]]:
-    """The bytes of a passage's windows, file by file, as `Segment` reads them."""
-    return [
-        (name, b"".join(np.ascontiguousarray(getattr(one, name)).tobytes() for one in states))
-        for name in ("codes", "scales", "mean", "words")
-    ]
+def _bytes(part: NDArray[Any]) -> bytes:
+    return part.astype(part.dtype.newbyteorder("<"), copy=False).tobytes()
 
 
 def _hash(name: Id) -> int:

@@ -165,5 +165,5 @@ def _first_best(
 
 
 def _cuts(tokens: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Where to cut so that each part has about BLOCK_TOKENS; `tokens` are counted from the start."""
+    """Where to cut, so that each part has about BLOCK_TOKENS; `tokens` count from the start."""
     return np.flatnonzero(np.diff(tokens // BLOCK_TOKENS)) + 1
