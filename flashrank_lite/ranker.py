@@ -387,8 +387,9 @@ class Ranker:
             passages: as for `rank`; an iterable is read as it comes, so that memory is bounded.
                 Those without an id get a number.
             path: of the store's folder, which must not exist.
-            precision: of the states: "int8" (for the order of unstored passages), "4bit" or "2bit"
-                (a quarter of the bytes); None for "4bit". docs/late-interaction.md has the table.
+            precision: of the states: "int8" (the order of unstored passages), "4bit" (half the
+                bytes) or "2bit" (a quarter); None for "2bit". docs/late-interaction.md has the
+                table that chose it.
             texts: False to keep no texts and metadata, but ids alone; hits have an empty text then.
             text: as for `rank`, and so is `progress`.
 

@@ -35,7 +35,7 @@ from flashrank_lite.states.stored import StoredPassages
 
 FORMAT = 1
 MANIFEST = "store.json"
-PRECISION: Precision = "4bit"
+PRECISION: Precision = "2bit"
 
 _LOCK = "lock"
 _SEGMENTS = "segments"

@@ -82,7 +82,7 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--precision",
         choices=("int8", "4bit", "2bit"),
-        help="of the states: fewer bits are smaller and less exact (default: 4bit)",
+        help="of the states: fewer bits are smaller and less exact (default: 2bit)",
     )
     parser.add_argument(
         "--no-texts",
