@@ -7,7 +7,7 @@
 `--as-is`: the candidates themselves. A document's label for a query is the best of its passages',
 its place in the first stage that of its first one. Windows are split by the product's own code;
 the bundled model reads them apart (`late_states.py`), so each is encoded once for all queries.
-`--timed N` measures the product itself, over the first N documents of the first set.
+`--timed N` measures the product instead: one query over N documents of each set.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from flashrank_lite.strategies.splitting import split
 
 SHORTEST, LONGEST = 1000, 4000  # words of a joined document
 # Size and stride in tokens of the windows after the beginning, which is read at once.
-CONFIGURATIONS = ((496, 372), (256, 192), (256, 128), (128, 96))
+CONFIGURATIONS = ("496x372", "256x192", "256x128", "128x96")
 CAPPED = (256, 192)
 CAPS = (8, 16, 32, 64)  # windows of a document
 BEST = 3
@@ -58,17 +58,19 @@ def main() -> None:
         parser.add_argument(f"--{kind}", nargs="*", default=[], metavar="NAME=FILE")
     parser.add_argument("--queries", type=int, default=60, help="a seeded sample of so many")
     parser.add_argument("--documents", type=int, help="of a joined collection at most")
-    parser.add_argument("--timed", type=int, default=0, help="documents of the first to time")
+    parser.add_argument("--windows", nargs="+", default=CONFIGURATIONS, metavar="SIZExSTRIDE")
+    parser.add_argument("--timed", type=int, default=0, help="time one query over so many")
     args = parser.parse_args()
-    states = LateStates()
+    states = None if args.timed else LateStates()
     for kind in ("pages", "joined", "as_is"):
         for argument in getattr(args, kind):
             name, file = argument.split("=", 1)
             collection = _read(Path(file), kind, args.documents, args.queries)
-            _report(f"{name}, {kind.replace('_', ' ')}", collection, states)
-            if args.timed:
-                _time(collection, args.timed)
-                args.timed = 0
+            name = f"{name}, {kind.replace('_', ' ')}"
+            if states is None:
+                _time(name, collection, args.timed)
+            else:
+                _report(name, collection, states, args.windows)
 
 
 def _read(file: Path, kind: str, documents: int | None, queries: int) -> Collection:
@@ -124,7 +126,9 @@ def _groups(corpus: dict[str, str], kind: str) -> Iterator[list[str]]:
                 group, words, wanted = [], 0, chance.randint(SHORTEST, LONGEST)
 
 
-def _report(name: str, collection: Collection, states: LateStates) -> None:
+def _report(
+    name: str, collection: Collection, states: LateStates, configurations: Sequence[str]
+) -> None:
     words = [len(text.split()) for text in collection.texts]
     quartiles = ", ".join(f"{value:.0f}" for value in np.percentile(words, [0, 25, 50, 75, 100]))
     print(
@@ -135,18 +139,19 @@ def _report(name: str, collection: Collection, states: LateStates) -> None:
     queries = [states.query(query) for query in collection.queries]
     order = [-np.arange(len(candidates)) for candidates in collection.candidates]
     _row("first stage", _mean(collection, order), 0)
-    for size, stride in CONFIGURATIONS:
+    for number, configuration in enumerate(configurations):
+        size, stride = map(int, configuration.split("x"))
         windows = [
             list(split(text, PASSAGE_TOKENS, size, stride, _spans(states)))
             for text in collection.texts
         ]
         read = _tokens(states, collection.texts, windows)
         logits, late = _score(collection.texts, windows, queries, states)
-        if size == PASSAGE_TOKENS:
+        if number == 0:
             first = [of_text[:1] for of_text in windows]
             truncated = [of_text[0] for of_text in logits]
             _row(
-                f"truncated at {size}",
+                f"truncated at {PASSAGE_TOKENS}",
                 _documents(collection, truncated),
                 _tokens(states, collection.texts, first),
             )
@@ -229,7 +234,7 @@ def _row(name: str, quality: float, tokens: int) -> None:
     print(f"| {name} | {quality:.3f} | {tokens:,} |", flush=True)
 
 
-def _time(collection: Collection, count: int) -> None:
+def _time(name: str, collection: Collection, count: int) -> None:
     """Processor time of the product over a few documents, and what memory it takes more."""
     found = collection.candidates[0][:count]
     texts = [collection.texts[number] for number in found]
@@ -237,11 +242,11 @@ def _time(collection: Collection, count: int) -> None:
     model = CrossEncoder()
     model.score(candidates)
     print(
-        f"\nThe product, one query over {len(texts)} documents of "
+        f"\n{name}: one query over {len(texts)} documents of "
         f"{sum(len(text.split()) for text in texts):,} words:\n\n"
         "| | processor ms | peak memory grew by MB |\n|---|---:|---:|"
     )
-    scorers = {"truncate": model, "windows": Windows(model), "256 by 128": Windows(model, 256, 128)}
+    scorers = {"truncate": model, "windows": Windows(model)}
     for name, scorer in scorers.items():
         before, start = _peak(), time.process_time()
         scorer.score(candidates)

@@ -73,7 +73,7 @@ def pair_logits(
 def _score_bundled(known: sqlite3.Connection, model: str, pairs: Sequence[tuple[str, str]]) -> None:
     states = LateStates()
     states.check(pairs[0][0], [text for query, text in pairs[:20] if query == pairs[0][0]])
-    queries = {query: states.query(query) for query, _ in pairs}
+    queries = {query: states.query(query) for query in dict.fromkeys(q for q, _ in pairs)}
     asked: dict[str, list[str]] = {}
     for query, text in pairs:
         asked.setdefault(text, []).append(query)

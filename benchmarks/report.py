@@ -18,6 +18,8 @@ from benchmarks.environments import PROJECT, Environments, NotInstalled
 
 Record = dict[str, Any]
 Row = Sequence[str]
+# What stands below this line in the report is written by other measurements, and stays.
+KEPT = "<!-- The report ends here: what follows stays when it is written anew. -->"
 CHARTS = ("chart-light.svg", "chart-dark.svg")
 
 
@@ -36,7 +38,9 @@ def write_report(
     if out is None:
         print(text)
         return 0
-    out.write_text(text, encoding="utf-8")
+    before = out.read_text(encoding="utf-8") if out.exists() else ""
+    _, mark, kept = before.partition(KEPT)
+    out.write_text(f"{text}\n{mark}{kept}" if mark else text, encoding="utf-8")
     if chart:
         try:
             python = environments.python("chart")

@@ -1,6 +1,6 @@
 """Rank a corpus on a Ray cluster, or on this machine: Parquet or JSONL in, Parquet or JSONL out.
 
-    pip install 'flashrank-lite[ray]'
+    pip install 'flashrank-lite[ray]'  # '.[ray]' in a checkout
     python examples/rank_with_ray.py examples/questions.jsonl ranked --actors 2
 
 Rows hold a query and its passages (`query`, `passages`), which come out best first with `scores`;

@@ -63,6 +63,12 @@ class CallCancelled(FlashRankLiteError):
 class MissingExtra(FlashRankLiteError, ImportError):
     """An optional part of the package was asked for whose dependencies are not installed."""
 
+    def __init__(self, message: str, extra: str | None = None) -> None:
+        """`extra` is the extra that installs what is missing; the message then says how."""
+        if extra is not None:
+            message += f': pip install "flashrank-lite[{extra}]", or ".[{extra}]" from a checkout'
+        super().__init__(message)
+
 
 def first_line(error: BaseException) -> str:
     """What another library said went wrong, in one line; its kind where it said nothing."""

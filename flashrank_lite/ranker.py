@@ -14,12 +14,14 @@ import flashrank_lite
 from flashrank_lite.arguments import check_text
 from flashrank_lite.calibration import Calibration, Method, check_activation, fit
 from flashrank_lite.call import Call, Progress, current, running
+from flashrank_lite.call_options import CallOptions
 from flashrank_lite.errors import InvalidInput
 from flashrank_lite.hits import RankedPassage
+from flashrank_lite.in_flight import InFlight
 from flashrank_lite.late_interaction import LateInteraction
 from flashrank_lite.logits import Activation, activate
 from flashrank_lite.opening import open_scorer
-from flashrank_lite.options import CallOptions, Device, ModelOptions, Providers, Token
+from flashrank_lite.options import Device, ModelOptions, Providers, Token
 from flashrank_lite.passages import (
     Passage,
     TextField,
@@ -36,7 +38,6 @@ from flashrank_lite.states.stored import StoredPassages
 from flashrank_lite.store import PassageStore
 from flashrank_lite.strategies.fusion import FirstStage, Kind
 from flashrank_lite.strategies.grouping import GroupBy, best_of_groups
-from flashrank_lite.strategies.in_flight import InFlight
 from flashrank_lite.strategies.stack import Long, Strategies, stack
 
 P = ParamSpec("P")
@@ -109,8 +110,9 @@ class Ranker:
             works; `info()` says why not); None for what `providers` say.
         providers: onnxruntime execution providers, preferred first; None for the CPU.
         long: "windows" to read a passage that does not fit the model in overlapping windows and
-            score it by the best, "truncate" to read its beginning only; None for "windows" with
-            every model, "truncate" with a scorer that cannot say where its tokens lie.
+            score it by the best, "truncate" to read its beginning only; None for "windows", but
+            "truncate" where `max_length` says how much is to be read, or with a scorer that cannot
+            say where its tokens lie.
         then: a second, stronger model (as `model`) or scorer, which reads the best `keep` passages
             of the first again; the others stay below them, in the first's order. It is opened with
             the same token, threads, batch_tokens, device and providers.
@@ -118,9 +120,9 @@ class Ranker:
         fusion: sort by a blend of the model and the first stage, whose scores the passages carry
             (else it is the order they are in): "rrf" blends ranks, "linear" and "z" scores brought
             to one scale. `score` is then the blend, in [0, 1]. None for the model alone.
-        weight: of the model in the blend, from 0 to 1; None for what was measured to be best.
+        weight: of the model in the blend, from 0 to 1; None for 0.8.
         first_stage: "given", or "bm25" to score the passages of the list by BM25 for the blend
-            (pip install "flashrank-lite[bm25]"); None for "given".
+            (needs the extra `bm25`); None for "given".
         text: what of a passage is its text, as for `rank`; None for the usual places: `text`,
             `page_content`, `content`.
         passage_cache: bytes, as 64_000_000 or "64MB", in which the states of the passages read
@@ -174,6 +176,8 @@ class Ranker:
             providers=providers,
             passage_cache=passage_cache,
         )
+        if long is None and max_length is not None:
+            long = "truncate"  # in windows, less at once would be no less in all
         self._strategies = Strategies(long, keep, fusion, weight, first_stage)
         if scorer is None:
             scorer = open_scorer(model, options)

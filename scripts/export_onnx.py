@@ -1,4 +1,4 @@
-"""Export a Hugging Face cross-encoder as a verified ONNX model folder: ``flashrank-lite export``.
+"""Export a Hugging Face cross-encoder as a verified ONNX model folder: `flashrank-lite export`.
 
 python scripts/export_onnx.py MODEL OUT [--precision fp32 int8] [--calibration texts.jsonl] ...
 """

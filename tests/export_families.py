@@ -40,6 +40,7 @@ QWEN_WORDS = (  # of its tokenizer.json
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
     r"|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
+ANSWERS = {"yes", "no", "Yes", "true", "false"}  # tokens of the vocabulary, no control tokens
 T5_TOKENS = ["<pad>", "</s>", "<unk>", "<extra_id_10>", "true", "false"]
 
 
@@ -99,10 +100,11 @@ def byte_level(folder: Path, *, chat: bool = False, **settings: Any) -> int:
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=VOCABULARY,
-        special_tokens=special,
+        special_tokens=[token for token in special if token not in ANSWERS],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
     )
     tokenizer.train_from_iterator(lines(), trainer)
+    tokenizer.add_tokens([token for token in special if token in ANSWERS])
     if chat:
         settings = {"pad_token": "<|endoftext|>", "model_max_length": 1024} | settings
         return _save(tokenizer, folder, settings)
@@ -121,9 +123,12 @@ def unigram(folder: Path, special: list[str] | None = None, **settings: Any) -> 
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=scheme)
     unknown = next(token for token in special if token.lower() in ("<unk>", "[unk]"))
     trainer = trainers.UnigramTrainer(
-        vocab_size=VOCABULARY, special_tokens=special, unk_token=unknown
+        vocab_size=VOCABULARY,
+        special_tokens=[token for token in special if token not in ANSWERS],
+        unk_token=unknown,
     )
     tokenizer.train_from_iterator(lines(), trainer)
+    tokenizer.add_tokens([token for token in special if token in ANSWERS])
     if special is ROBERTA_TOKENS:
         tokenizer.post_processor = processors.TemplateProcessing(
             single="<s> $A </s>",

@@ -1,5 +1,6 @@
 """What the export tests share: torch if it is there, and small checkpoints with random weights."""
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -85,6 +86,9 @@ def save_tokenizer(folder: Path, *, roberta: bool = False) -> int:
     else:
         tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
     folder.mkdir(parents=True, exist_ok=True)
+    if roberta:  # whose own class in transformers would take the vocabulary for byte-level BPE
+        stated = {"tokenizer_class": "PreTrainedTokenizerFast", "pad_token": "<pad>"}
+        (folder / "tokenizer_config.json").write_text(json.dumps(stated))
     tokenizer.save(str(folder / "tokenizer.json"))
     return len(vocabulary)
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,15 @@ def questions() -> list[tuple[str, list[str]]]:
     """The examples' queries, each with the texts of its passages."""
     lines = (ROOT / "examples" / "questions.jsonl").read_text(encoding="utf-8").splitlines()
     return [(row["query"], [p["text"] for p in row["passages"]]) for row in map(json.loads, lines)]
+
+
+def guide_blocks(section: str) -> list[str]:
+    """The Python blocks under a heading of docs/integrations.md."""
+    text = (ROOT / "docs" / "integrations.md").read_text(encoding="utf-8")
+    part = text.partition(f"\n## {section}\n")[2].partition("\n## ")[0]
+    found = re.findall(r"```python\n(.*?)```", part, re.DOTALL)
+    assert found, f"{section} has no Python block"
+    return found
 
 
 def save_cross_encoder(folder: Path) -> Path:

@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+PATIENCE = 600.0  # seconds; a busy machine is no failure
 REQUIRED = os.environ.get("FLASHRANK_LITE_REQUIRE_SERVER") == "1"
 
 
@@ -68,13 +69,13 @@ class Server:
 
     def connect(self, data: bytes = b"") -> socket.socket:
         """A bare connection that has sent `data`."""
-        connection = socket.create_connection(("127.0.0.1", self.port), timeout=60)
+        connection = socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE)
         connection.sendall(data)
         return connection
 
     def _send(self, request: urllib.request.Request) -> Answer:
         try:
-            with urllib.request.urlopen(request, timeout=60) as response:
+            with urllib.request.urlopen(request, timeout=PATIENCE) as response:
                 return Answer(response.status, response.headers, response.read())
         except urllib.error.HTTPError as error:
             with error:
@@ -91,7 +92,7 @@ def http(path: str, body: Any, *, length: int | None = None) -> bytes:
 @contextmanager
 def serving(settings: Settings | None = None, app: Any = None) -> Iterator[Server]:
     """Serve within this process; the models are loaded when it is entered."""
-    app = app or create_app(settings)
+    app = app or create_app(settings or Settings(timeout=PATIENCE))
     config = uvicorn.Config(
         app, host="127.0.0.1", port=0, log_config=None, access_log=False, lifespan="on"
     )
@@ -132,10 +133,10 @@ def command(*flags: str, **environment: str) -> Iterator[tuple[Server, subproces
     finally:
         if process.poll() is None:
             process.terminate()
-        process.communicate(timeout=60)
+        process.communicate(timeout=PATIENCE)
 
 
-def until(true: Callable[[], Any], seconds: float = 60.0) -> None:
+def until(true: Callable[[], Any], seconds: float = PATIENCE) -> None:
     """Wait for something to become true."""
     deadline = time.monotonic() + seconds
     while not true():

@@ -20,7 +20,7 @@ from benchmarks.engines import ENGINES, NANO, OURS, RATIOS, REFERENCE, Engine  #
 from benchmarks.environments import Environments  # noqa: E402
 from benchmarks.measure import Bench, _compare  # noqa: E402
 from benchmarks.processes import Worker, WorkerFailed  # noqa: E402
-from benchmarks.report import ratios, report  # noqa: E402
+from benchmarks.report import KEPT, ratios, report, write_report  # noqa: E402
 from benchmarks.results import Results  # noqa: E402
 from benchmarks.texts import LENGTHS, example_query, passages  # noqa: E402
 
@@ -247,3 +247,16 @@ def test_the_report_shows_medians_ratios_failures_and_wrong_scores(tmp_path):
     assert f"| {OURS} | 20.0 | 29.0 | 3 | 5000 | 0.04 | 120 | 98.0% of pairs in order |" in text
     assert "**WRONG** by 0.2" in text
     assert "failed: no pip" in text
+
+
+def test_what_stands_below_the_report_stays(tmp_path):
+    results = Results(tmp_path / "results.json")
+    results.add(next(cells.cells(True, 2)).name, [{"engine": OURS, "ms": [], "failed": "no"}])
+    out = tmp_path / "RESULTS.md"
+    out.write_text(f"an old report\n\n{KEPT}\n\n## Long documents\n", encoding="utf-8")
+    for _ in range(2):
+        write_report(tmp_path / "results.json", out, environments=None, chart=False)
+        text = out.read_text(encoding="utf-8")
+        assert "an old report" not in text
+        assert text.endswith(f"\n\n{KEPT}\n\n## Long documents\n")
+        assert text.count(KEPT) == 1

@@ -82,6 +82,9 @@ def test_an_instruction_goes_to_the_scorers_that_take_one() -> None:
     Cascade([plain, told], keep=[1]).score([candidates(1)], instruction="look for fleas")
     assert plain.instructions == [None]
     assert told.instructions == ["look for fleas"]
+    within = Cascade([plain, Cascade([plain, told], keep=[1])], keep=[1])
+    within.score([candidates(1)], instruction="look for ticks")
+    assert told.instructions[-1] == "look for ticks"
 
 
 def test_the_stack_is_in_info_and_closes() -> None:

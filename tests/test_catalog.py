@@ -1,9 +1,11 @@
 import json
 import re
+import runpy
 from pathlib import Path
 
 import pytest
 
+from flashrank_lite import InvalidModel, Ranker
 from flashrank_lite.models import catalog
 from flashrank_lite.models.resolve import is_repository
 
@@ -70,11 +72,56 @@ def test_what_is_not_known_is_not_found() -> None:
     assert catalog.find("prithivida/flashrank") is None
 
 
-@pytest.mark.parametrize("column", ["name", "license"])
-def test_the_table_of_the_docs_is_the_catalog(column: str) -> None:
-    lines = (ROOT / "docs" / "models.md").read_text("utf-8").splitlines()
-    rows = [line for line in lines if line.startswith("| `")]
-    cells = [[cell.strip(" `") for cell in row.strip("|").split("|")] for row in rows]
-    place = {"name": 0, "license": 4}[column]
-    table = {row[0]: row[place] for row in cells if len(row) == 6}
-    assert table == {entry.name: getattr(entry, column) or "" for entry in catalog.entries()}
+def test_the_table_of_the_docs_is_the_catalog() -> None:
+    page = (ROOT / "docs" / "models.md").read_text("utf-8")
+    script = runpy.run_path(str(ROOT / "scripts" / "catalog_table.py"))
+    assert script["table"]() in page, "run scripts/catalog_table.py"
+
+
+def test_the_models_that_people_name_today_say_what_opens_them() -> None:
+    named = [f"ettin-reranker-{size}-v1" for size in ("17m", "32m", "68m", "150m", "400m", "1b")]
+    named += [f"Qwen3-Reranker-{size}" for size in ("0.6B", "4B", "8B")]
+    named += ["granite-embedding-reranker-english-r2", "bge-reranker-v2-gemma"]
+    named += ["mxbai-rerank-base-v2", "mxbai-rerank-large-v2"]
+    for name in named:
+        found = catalog.find(name)
+        assert found is not None
+        assert found.opens == "export", name
+        assert found.license == "apache-2.0", name
+        assert found.max_length is not None, name
+        found.check_opens()
+    for name in ("answerai-colbert-small-v1", "mxbai-edge-colbert-v0-17m"):
+        found = catalog.find(name)
+        assert found is not None
+        assert found.opens == "not yet"
+
+
+@pytest.mark.parametrize("name", ["jina-reranker-v3", "jinaai/jina-reranker-v3"])
+def test_a_model_that_cannot_work_says_why_and_nothing_is_downloaded(name: str) -> None:
+    with pytest.raises(InvalidModel, match="jina-reranker-v3 cannot be opened: it reads up to 64"):
+        Ranker(name)
+    with pytest.raises(InvalidModel, match="cannot be opened yet: it is a late-interaction model"):
+        Ranker("answerai-colbert-small-v1")
+
+
+def test_what_opens_a_model_and_how_long_it_takes_are_stated_alike() -> None:
+    for entry in catalog.entries():
+        assert entry.opens in ("bundled", "ready", "export", "not yet", "never", None)
+        assert (entry.why is not None) == (entry.opens in ("not yet", "never"))
+        assert entry.milliseconds is None or entry.shape is not None
+        stated = entry.to_dict()
+        assert stated.get("megabytes") == entry.megabytes
+        if entry.parameters is not None:
+            assert entry.megabytes == round(4 * entry.parameters)
+
+
+def test_models_of_one_shape_take_the_same_time_and_deeper_ones_longer() -> None:
+    def milliseconds(name: str) -> int:
+        found = catalog.find(name)
+        assert found is not None
+        assert found.milliseconds is not None
+        return found.milliseconds
+
+    times = [milliseconds(f"ms-marco-{name}-v2") for name in ("TinyBERT-L-2", "MiniLM-L-6")]
+    assert times[0] < milliseconds("nano") < times[1] < milliseconds("ms-marco-MiniLM-L-12-v2")
+    assert milliseconds("mmarco-mMiniLMv2-L12-H384-v1") == milliseconds("ms-marco-MiniLM-L-12-v2")

@@ -14,7 +14,7 @@ import flashrank_lite
 from flashrank_lite import Ranker
 from flashrank_lite.cli import main
 
-FIELDS = {"text", "score", "logit", "index", "id", "meta", "truncated"}
+FIELDS = {"text", "score", "logit", "index", "id", "meta", "truncated", "span"}
 
 
 @pytest.fixture
@@ -125,7 +125,7 @@ def test_info_says_what_would_run_and_why(succeeds):
 @pytest.mark.parametrize(
     ("arguments", "word"),
     [
-        ([], "rank, info, bench, export or models"),
+        ([], "rank, info, bench, export, models or serve"),
         (["sort"], "invalid choice"),
         (["rank"], "a QUERY and a FILE"),
         (["rank", "q", "a", "b"], "unrecognized"),

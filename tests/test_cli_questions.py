@@ -85,6 +85,13 @@ def test_a_question_keeps_its_id_and_answers_are_questions_again(rank, tmp_path)
     assert again == answer
 
 
+def test_one_question_may_be_piped_in_or_be_an_object():
+    asked = b'{"query": "fleas", "passages": ["A flea.", "A wall."]}'
+    done = run("rank", "--queries", "-", stdin=asked)
+    (answer,) = rows(done.out)
+    assert [hit["text"] for hit in answer["hits"]] == ["A flea.", "A wall."]
+
+
 def test_a_field_is_that_of_the_passages(rank, tmp_path):
     asked = tmp_path / "asked.jsonl"
     asked.write_text('{"query": "fleas", "passages": [{"body": "A flea."}, {"body": "A wall."}]}\n')

@@ -176,6 +176,7 @@ def test_the_list_in_a_search_engines_answer_is_read(read, answer, indent):
 def test_one_object_that_is_a_passage_is_one_passage(read):
     assert texts(read('{"text": "first"}', "a.json")) == ["first"]
     assert texts(piped('{\n"text": "first"\n}')[0]) == ["first"]
+    assert texts(piped('{"body": "first"}', field="body")[0]) == ["first"]
 
 
 def test_an_unreadable_line_of_jsonl_is_named(complaint):
@@ -193,7 +194,9 @@ def test_jsonl_under_the_name_json_is_told_apart(complaint):
 
 
 def test_a_json_object_without_passages_is_refused(complaint):
-    assert "an object, not an array" in complaint('{"took": 3}', "a.json")
+    assert "a number, not an array" in complaint("3", "a.json")
+    said = complaint('{"took": 3}', "a.json")
+    assert said.startswith("a.json: item 1: this passage is a dict without the key 'text'")
     said = complaint('{"results": ["a"], "documents": ["b"]}', "a.json")
     assert said.startswith("a.json: ")
     assert "several lists" in said

@@ -157,7 +157,7 @@ def test_the_links_and_files_that_are_named_exist(page):
             gone.append(link)
     assert gone == []
     named = re.findall(
-        r"`((?:scripts|tests|benchmarks|examples|docs|flashrank_lite|\.ci|\.github)/[\w./-]*)`",
+        r"`((?:scripts|tests|benchmarks|examples|deploy|docs|flashrank_lite|\.ci|\.github)/[\w./-]*)`",
         text,
     )
     assert [path for path in named if not (ROOT / path).exists()] == []

@@ -72,6 +72,21 @@ def test_int8_keeps_the_order_of_fp32(bert, exported):
     assert np.mean(taus) > 0.8
 
 
+def test_accurate_int8_keeps_more_of_the_order_and_scores_no_passage_by_its_neighbours(
+    bert, exported, tmp_path
+):
+    source = read_checkpoint(bert[1])
+    figures = export_folder(source, tmp_path, texts(), int8="accurate")["int8"]
+    name = "int8_vs_fp32_max_abs_logit"
+    assert figures[name] < exported[1]["int8"][name]
+    found = passages(7, 30)
+    with Ranker(tmp_path) as ranker:
+        assert ranker.info()["precision"] == "int8"
+        together = ranker.score(QUERIES[0], found)
+        alone = [ranker.score(QUERIES[0], [p])[0] for p in found]
+    np.testing.assert_allclose(together, alone, atol=1e-4)
+
+
 def test_int8_scores_do_not_depend_on_neighbours(exported):
     found = passages(7, 30)
     with Ranker(exported[0]) as ranker:

@@ -1,13 +1,15 @@
-"""``flashrank-lite export``: folders and Hub repositories in, verified model folders out."""
+"""`flashrank-lite export`: folders and Hub repositories in, verified model folders out."""
 
 import json
 import shutil
+from dataclasses import replace
 
 import export_families as families
 import pytest
 from export_families import pooled, questions
 from export_support import require_export
 from hub_support import TOKEN, hub
+from huggingface_hub import metadata_load
 
 from flashrank_lite import InvalidInput, InvalidModel, ModelNotFound, Ranker
 from flashrank_lite.cli import main
@@ -37,6 +39,7 @@ require_export()
 from flashrank_lite.export import export_folder, read_checkpoint  # noqa: E402
 from flashrank_lite.export.card import model_card  # noqa: E402
 from flashrank_lite.export.hub import fetch, push  # noqa: E402
+from flashrank_lite.export.steps import key_of  # noqa: E402
 from flashrank_lite.export.texts import bundled_texts, read_texts  # noqa: E402
 
 __all__ = ["hub"]  # the fixture
@@ -78,19 +81,49 @@ def test_the_folder_holds_both_graphs_and_says_what_they_are(checkpoint, exporte
 def test_the_card_shows_the_figures_and_the_licence(exported):
     card = (exported / "README.md").read_text()
     figures = json.loads((exported / "reranker.json").read_text())["variants"][0]["fidelity"]
-    assert card.startswith("---\nlicense: mit\nlanguage:\n- en\n- de\n")
+    stated = metadata_load(exported / "README.md")
+    assert (stated["license"], stated["language"]) == ("mit", ["en", "de"])
+    assert f"text to score, against {figures['text_to_score_against']}" in card
     for name, value in figures.items():
-        assert name in card
-        assert f"{value:.3g}" in card
+        if not isinstance(value, str):
+            assert name in card or name.startswith("text_to_score")
+            assert f"{value:.3g}" in card
 
 
-def test_a_licence_of_its_own_name_is_stated_as_the_hub_wants_it(checkpoint, tmp_path):
+def test_what_yaml_could_mistake_in_a_card_reads_back_as_it_was(checkpoint, tmp_path):
     folder = tmp_path / "custom"
     shutil.copytree(checkpoint, folder)
-    (folder / "README.md").write_text("---\nlicense: other\nlicense_name: my-terms\n---\n")
+    terms, card = "my terms: v2", tmp_path / "README.md"
+    (folder / "README.md").write_text(
+        f"---\nlicense: other\nlicense_name: '{terms}'\nlanguage: ['no', en]\n---\n"
+    )
     source = read_checkpoint(folder)
-    assert source.license == "my-terms"
-    assert model_card(source, [], "").startswith("---\nlicense: other\nlicense_name: my-terms\n")
+    assert (source.license, source.languages) == (terms, ("no", "en"))
+    card.write_text(model_card(source, [], ""))
+    stated = metadata_load(card)
+    assert (stated["license"], stated["license_name"]) == ("other", terms)
+    assert stated["language"] == ["no", "en"]
+
+
+def test_an_int8_graph_that_orders_badly_is_left_out_with_a_warning(
+    checkpoint, tmp_path, monkeypatch, capsys
+):
+    from flashrank_lite.export import fidelity
+
+    monkeypatch.setattr(fidelity, "LEAST_TAU", 1.01)  # as if this one did
+    lists, out = tmp_path / "texts.jsonl", tmp_path / "out"
+    lists.write_text("\n".join(json.dumps({"query": q, "passages": p}) for q, p in questions()))
+    command = ["export", str(checkpoint), str(out), "--calibration", str(lists)]
+    assert main([*command, "--require-int8"]) == 1
+    assert "Kendall's tau" in capsys.readouterr().err
+    assert not out.exists()
+    assert main(command) == 0
+    said = capsys.readouterr().err
+    assert "has no int8 graph" in said
+    assert "--int8 accurate" in said
+    assert [file.name for file in out.glob("*.onnx")] == ["model.onnx"]
+    with Ranker(out) as ranker:
+        assert ranker.info()["precision"] == "fp32"
 
 
 def test_an_export_over_its_own_checkpoint_or_a_file_is_refused(checkpoint, tmp_path):
@@ -114,7 +147,7 @@ def test_figures_are_of_text_that_int8_was_not_calibrated_on(
     from flashrank_lite.export import fidelity, folder
 
     fitted, measured = [], []
-    feeds, against_fp32 = folder._feeds, fidelity.against_fp32
+    feeds, against_fp32 = folder.feeds_of, fidelity.against_fp32
 
     def spy_feeds(source, texts):
         fitted.extend(query for query, _ in texts)
@@ -124,7 +157,7 @@ def test_figures_are_of_text_that_int8_was_not_calibrated_on(
         measured.extend(query for query, _ in texts)
         return against_fp32(fp32, int8, texts)
 
-    monkeypatch.setattr(folder, "_feeds", spy_feeds)
+    monkeypatch.setattr(folder, "feeds_of", spy_feeds)
     monkeypatch.setattr(fidelity, "against_fp32", spy_against_fp32)
     texts = pooled()[:lists]
     if lists == 1:
@@ -132,6 +165,34 @@ def test_figures_are_of_text_that_int8_was_not_calibrated_on(
     export_folder(read_checkpoint(checkpoint), tmp_path / "out", texts)
     assert set(fitted) & set(measured) == shared
     assert sorted({*fitted, *measured}) == sorted(query for query, _ in texts)
+
+
+def test_a_refused_export_goes_on_from_its_graphs(checkpoint, tmp_path, monkeypatch):
+    from flashrank_lite.export import fidelity, folder
+
+    source, out = read_checkpoint(checkpoint), tmp_path / "out"
+    with monkeypatch.context() as strict:
+        strict.setattr(fidelity, "LEAST_TAU", 1.01)  # as if its int8 graph ordered badly
+        with pytest.raises(InvalidModel, match="--resume"):
+            export_folder(source, out, pooled(), require_int8=True, resume=True)
+    assert not out.exists()
+    kept = sorted(file.name for file in (tmp_path / "out.kept").iterdir())
+    assert kept == ["model.onnx", "model_int8.onnx", "steps.json"]
+    with monkeypatch.context() as untouched:
+        untouched.setattr(folder, "to_onnx", None)  # neither is called again
+        untouched.setattr(folder, "quantise_products", None)
+        export_folder(source, out, pooled(), resume=True)
+    assert sorted(file.name for file in out.glob("*.onnx")) == ["model.onnx", "model_int8.onnx"]
+    assert not (tmp_path / "out.kept").exists()
+    with Ranker(out) as ranker:
+        assert ranker.info()["precision"] == "int8"
+
+
+def test_other_settings_are_not_resumed_with_the_graphs_of_earlier_ones(checkpoint):
+    source = read_checkpoint(checkpoint)
+    assert key_of(source, 18) == key_of(source, 18) != key_of(source, 17)
+    other_head = replace(source, head={"type": "two_class", "relevant": 0})
+    assert key_of(other_head, 18) != key_of(source, 18)
 
 
 def test_a_card_that_somebody_wrote_stays(checkpoint, tmp_path):

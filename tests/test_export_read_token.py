@@ -12,7 +12,7 @@ import onnx  # noqa: E402
 import torch  # noqa: E402
 
 from flashrank_lite.export import read_checkpoint  # noqa: E402
-from flashrank_lite.export.folder import _feeds  # noqa: E402
+from flashrank_lite.export.folder import feeds_of  # noqa: E402
 from flashrank_lite.export.graph.attention import find_attention, fuse_attention  # noqa: E402
 from flashrank_lite.export.graph.nodes import watch  # noqa: E402
 from flashrank_lite.export.graph.read_token import keep_read_token  # noqa: E402
@@ -45,7 +45,7 @@ def test_a_checkpoint_keeps_its_logits_with_one_row_for_each_text_at_the_end(
 ):
     make(tmp_path / "m")
     source = read_checkpoint(tmp_path / "m")
-    feeds = list(_feeds(source, questions()))
+    feeds = list(feeds_of(source, questions()))
     graph = to_onnx(source.module, tmp_path, source.inputs)
     changed = keep_read_token(copied(graph), feeds)
     for feed in feeds:

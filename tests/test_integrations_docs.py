@@ -1,29 +1,19 @@
 """The Python blocks of docs/integrations.md run as they stand, on a query and its passages."""
 
 import asyncio
-import re
 from collections.abc import Callable
 from typing import Any
 
 import pytest
-from integration_support import ROOT, questions, require
+from integration_support import ROOT, guide_blocks, questions, require
 
 from flashrank_lite import Ranker
-
-GUIDE = ROOT / "docs" / "integrations.md"
-
-
-def blocks(section: str) -> list[str]:
-    text = GUIDE.read_text(encoding="utf-8").partition(f"\n## {section}\n")[2].partition("\n## ")[0]
-    found = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    assert found, f"{section} has no Python block"
-    return found
 
 
 def run(section: str) -> dict[str, Any]:
     query, passages = questions()[0]
     names: dict[str, Any] = {"query": query, "passages": passages, "__name__": "guide"}
-    for block in blocks(section):
+    for block in guide_blocks(section):
         exec(block, names)
     return names
 
@@ -67,7 +57,22 @@ def test_the_guides_dspy_program_reranks(ranker: Ranker, monkeypatch: pytest.Mon
     assert names["Search"]()(question=names["query"]).passages == best(ranker)
 
 
+def test_the_guides_stand_in_is_what_flashrank_means(run_python: Callable[..., str]) -> None:
+    (block,) = guide_blocks("Moving from another reranker")
+    printed = run_python(f"{block}\nimport flashrank\nprint(flashrank.__name__)")
+    assert printed == "flashrank_lite.integrations.flashrank\n"
+
+
+def test_every_section_with_code_is_run_by_a_test() -> None:
+    """Ray's and Spark's code is run in their own tests, beside a running Ray and Spark."""
+    text = (ROOT / "docs" / "integrations.md").read_text(encoding="utf-8")
+    sections = [part.partition("\n")[0] for part in text.split("\n## ")[1:] if "```python" in part]
+    here = ["Moving from another reranker", "LangChain", "LlamaIndex", "Haystack", "DSPy"]
+    assert sections == [*here, "Ray Data", "Spark"]
+
+
 MISSING = """
+import sys
 for name in list(sys.modules):
     assert name.partition(".")[0] not in {packages!r}
 class Absent:
@@ -108,10 +113,11 @@ def test_a_missing_package_is_an_error_that_names_the_extra(
     if extra == "spark" and packages == ["pandas"]:
         require("pyspark.sql")
     printed = run_python(MISSING.format(packages=set(packages), code=code))
-    assert f"pip install 'flashrank-lite[{extra}]'" in printed
+    assert f'pip install "flashrank-lite[{extra}]"' in printed
 
 
 DROP_INS = """
+import sys
 from flashrank_lite.integrations import (
     fastembed, flagembedding, flashrank, rerankers, sentence_transformers
 )

@@ -64,12 +64,11 @@ def test_cohere_hears_why_it_is_refused(server: Server):
     needs("cohere")
     import cohere
 
-    with cohere.ClientV2("wrong", base_url=server.url) as client:
-        with pytest.raises(cohere.UnauthorizedError, match="key is not known"):
-            client.rerank(model="rerank-v3.5", query=QUERY, documents=TEXTS)
-    with cohere.ClientV2(KEY, base_url=server.url) as client:
-        with pytest.raises(cohere.NotFoundError, match="there is no model 'rerank-v9'"):
-            client.rerank(model="rerank-v9", query=QUERY, documents=TEXTS)
+    wrong, right = (cohere.ClientV2(key, base_url=server.url) for key in ("wrong", KEY))
+    with wrong, pytest.raises(cohere.UnauthorizedError, match="key is not known"):
+        wrong.rerank(model="rerank-v3.5", query=QUERY, documents=TEXTS)
+    with right, pytest.raises(cohere.NotFoundError, match="there is no model 'rerank-v9'"):
+        right.rerank(model="rerank-v9", query=QUERY, documents=TEXTS)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from server_support import Server, needs, serving
 
 needs("pydantic")
 
+from flashrank_lite import Ranker  # noqa: E402
 from flashrank_lite.hits import RankedPassage  # noqa: E402
 from flashrank_lite.server.dialects import cohere, pairs, tei  # noqa: E402
 from flashrank_lite.server.dialects.request import Ranking, RankingRequest  # noqa: E402
@@ -180,6 +181,37 @@ def test_min_score_and_top_n_cut_the_answer(server: Server):
     assert 0 < len(some) < len(PASSAGES)
     assert all(hit["relevance_score"] >= 0.5 for hit in some)
     assert len(server.post("/rerank", {**body, "top_n": 1}).json["results"]) == 1
+
+
+def test_a_long_passage_is_read_in_windows_and_the_best_is_said(server: Server):
+    filler = "Butter melts at about 32 degrees. " * 80
+    long = f"{filler}{PASSAGES[0]} {filler}"
+    body = {"query": QUERY, "texts": [filler, long]}
+    best = server.post("/rerank", body).json[0]
+    start, end = best["span"]
+    assert best["index"] == 1
+    assert PASSAGES[0][:60] in long[start:end]
+    beginning = server.post("/rerank", {**body, "long": "truncate"}).json
+    assert {hit["index"] for hit in beginning if hit.get("truncated")} == {0, 1}
+    assert "span" not in beginning[0]
+    assert server.post("/rerank", {**body, "long": "somehow"}).status == 422
+
+
+def test_fusion_blends_with_the_first_stages_scores_or_its_order(server: Server):
+    scores = [float(n) for n in range(len(PASSAGES))]
+    body = {"query": QUERY, "texts": PASSAGES, "fusion": "linear", "weight": 0.5}
+    given = server.post("/rerank", {**body, "scores": scores}).json
+    passages = [{"text": t, "score": s} for t, s in zip(PASSAGES, scores, strict=True)]
+    with Ranker(fusion="linear", weight=0.5) as blended:
+        expected = blended.rank(QUERY, passages)
+        in_order = blended.rank(QUERY, PASSAGES)
+    assert [hit["index"] for hit in given] == [hit.index for hit in expected]
+    assert [hit["score"] for hit in given] == pytest.approx([hit.score for hit in expected])
+    ordered = server.post("/rerank", body).json
+    assert [hit["index"] for hit in ordered] == [hit.index for hit in in_order]
+    refused = server.post("/rerank", {**body, "scores": scores[1:]})
+    assert refused.status == 422
+    assert "11 numbers for 12 passages" in refused.json["message"]
 
 
 def test_unknown_fields_are_tolerated(server: Server):

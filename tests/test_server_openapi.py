@@ -30,7 +30,7 @@ def url():
     suppress_health_check=list(HealthCheck),
 )
 def test_no_request_brings_a_server_error_or_an_undocumented_answer(case, url):
-    response = case.call(base_url=url, timeout=30)
+    response = case.call(base_url=url, timeout=600)
     assert response.status_code < 500, response.text
     case.validate_response(
         response,

@@ -9,10 +9,10 @@ import sys
 import time
 
 from conftest import PASSAGES, QUERY, ROOT
-from server_support import command, http, until
+from server_support import PATIENCE, command, http, until
 
 SMALL = {"query": QUERY, "texts": PASSAGES}
-LARGE = {"query": QUERY, "texts": [f"{n} " + "flea dog rust " * 150 for n in range(60)]}
+LARGE = {"query": QUERY, "texts": [f"{n} " + "flea dog rust " * 150 for n in range(30)]}
 
 
 def failing(*flags: str, **environment: str) -> str:
@@ -21,7 +21,7 @@ def failing(*flags: str, **environment: str) -> str:
         env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
         check=False,
     )
     assert done.returncode == 1, done.stderr
@@ -34,7 +34,7 @@ def test_sigterm_finishes_what_is_in_flight_and_exits_with_0():
         until(lambda: b"queue_length 1" in server.get("/metrics").body or answered.done())
         process.send_signal(signal.SIGTERM)
         assert answered.result().status == 200
-        output, _ = process.communicate(timeout=60)
+        output, _ = process.communicate(timeout=PATIENCE)
         assert process.returncode == 0, output
         assert "path=/rerank status=200" in output
 
@@ -46,7 +46,7 @@ def test_past_the_grace_time_what_is_left_is_refused():
             until(lambda: b"queue_length 1" in server.get("/metrics").body)
             process.send_signal(signal.SIGTERM)
             assert b" 503 " in connection.recv(65536)
-        process.communicate(timeout=60)
+        process.communicate(timeout=PATIENCE)
         assert process.returncode == 0
 
 
@@ -68,7 +68,7 @@ def test_several_processes_serve_one_port_and_a_killed_one_is_replaced():
         until(lambda: len(children()) == 2 and before[0] not in children())
         until(lambda: _answers(server))
         process.send_signal(signal.SIGTERM)
-        output, _ = process.communicate(timeout=60)
+        output, _ = process.communicate(timeout=PATIENCE)
         assert process.returncode == 0, output
 
 

@@ -1,11 +1,10 @@
 """Under load: who is scored when, who is refused, and what is no longer scored."""
 
 import concurrent.futures
-import time
 
 import pytest
 from conftest import PASSAGES, QUERY
-from server_support import Server, http, serving, until
+from server_support import PATIENCE, Server, http, serving, until
 
 from flashrank_lite.server.settings import Settings
 
@@ -14,10 +13,8 @@ SMALL = {"query": QUERY, "texts": PASSAGES}
 
 def huge(count: int = 2000, name: str = "a") -> dict[str, object]:
     """Passages that keep a small machine busy for many seconds; no two are alike."""
-    return {
-        "query": QUERY,
-        "texts": [f"{name} {n} " + "flea dog rust " * 150 for n in range(count)],
-    }
+    texts = [f"{name} {n} " + "flea dog rust " * 150 for n in range(count)]
+    return {"query": QUERY, "texts": texts, "long": "truncate"}
 
 
 def metric(server: Server, name: str) -> float:
@@ -41,12 +38,11 @@ def test_a_small_request_does_not_wait_for_a_huge_one():
 
 
 def test_a_huge_request_is_answered_beside_a_stream_of_small_ones():
-    texts = huge(40)["texts"]
     with (
-        serving(Settings(timeout=600)) as server,
+        serving(Settings(timeout=PATIENCE)) as server,
         concurrent.futures.ThreadPoolExecutor(5) as clients,
     ):
-        large = clients.submit(server.post, "/rerank", {"query": QUERY, "texts": texts})
+        large = clients.submit(server.post, "/rerank", huge(40))
 
         def stream() -> int:
             sent = 0
@@ -61,7 +57,7 @@ def test_a_huge_request_is_answered_beside_a_stream_of_small_ones():
 
 
 def test_slices_do_not_change_a_score(ranker):
-    texts = [f"{n} {text}" for n in range(40) for text in PASSAGES]
+    texts = [f"{n} {text}" for n in range(15) for text in PASSAGES]
     expected = [hit.score for hit in ranker.rank(QUERY, texts)]
     with serving() as server, concurrent.futures.ThreadPoolExecutor(4) as clients:
         body = {"query": QUERY, "texts": texts}
@@ -71,7 +67,7 @@ def test_slices_do_not_change_a_score(ranker):
 
 
 def test_a_full_queue_refuses_at_once_and_says_when_to_come_back():
-    with serving(Settings(max_queue=1)) as server:
+    with serving(Settings(max_queue=1, timeout=PATIENCE)) as server:
         with server.connect(http("/rerank", huge())):
             until(lambda: busy(server, 1))
             refused = server.post("/rerank", SMALL)
@@ -82,10 +78,10 @@ def test_a_full_queue_refuses_at_once_and_says_when_to_come_back():
 
 
 def test_too_many_bytes_in_flight_are_refused():
-    with serving(Settings(max_queue_bytes=1_000_000)) as server:
-        with server.connect(http("/rerank", huge(1000))):
-            until(lambda: busy(server, 1))
-            assert server.post("/rerank", SMALL).status == 429
+    settings = Settings(max_queue_bytes=1_000_000, timeout=PATIENCE)
+    with serving(settings) as server, server.connect(http("/rerank", huge(1000))):
+        until(lambda: busy(server, 1))
+        assert server.post("/rerank", SMALL).status == 429
 
 
 def test_past_its_deadline_a_request_gets_503():
@@ -109,17 +105,15 @@ def test_a_client_that_hung_up_is_not_scored():
 def test_one_requests_trouble_is_not_the_others():
     refused = {**SMALL, "instruction": "find insects"}  # of a model that takes none
     with serving() as server, concurrent.futures.ThreadPoolExecutor(16) as clients:
-        bodies = [refused, SMALL] * 20
+        bodies = [refused, SMALL] * 10
         answers = list(clients.map(lambda body: server.post("/rerank", body).status, bodies))
-    assert answers == [422, 200] * 20
+    assert answers == [422, 200] * 10
 
 
 def test_every_request_is_answered_or_refused():
-    settings = Settings(max_queue=8)
+    settings = Settings(max_queue=8, timeout=PATIENCE)
     with serving(settings) as server, concurrent.futures.ThreadPoolExecutor(24) as clients:
-        began = time.monotonic()
-        statuses = list(clients.map(lambda _: server.post("/rerank", SMALL).status, range(200)))
+        statuses = list(clients.map(lambda _: server.post("/rerank", SMALL).status, range(100)))
         assert set(statuses) <= {200, 429}
         assert statuses.count(200) >= 8
-        assert time.monotonic() - began < 300
         assert metric(server, "flashrank_lite_pairs_total") == statuses.count(200) * len(PASSAGES)

@@ -92,7 +92,7 @@ def test_logits_do_not_depend_on_the_other_passages(stacked: Ranker) -> None:
     hits = stacked.rank(QUERY, TEXTS)
     cut = 4 if "then" in stacked.info() else 3 if "early_pruning" in stacked.info() else None
     for hit in hits[:cut]:
-        assert hit.logit == pytest.approx(alone[hit.text], abs=BOUND * 10)
+        assert hit.logit == pytest.approx(alone[hit.text], abs=10 * BOUND)  # that is on scores
     assert sorted(hit.index for hit in hits) == list(range(len(TEXTS)))
 
 
@@ -223,6 +223,7 @@ def test_a_scorer_without_windows_truncates_unless_told_otherwise() -> None:
         ({"long": "chunks"}, "'truncate' or 'windows'"),
         ({"keep": 10}, "pass then="),
         ({"keep": 0, "then": SharedWords()}, "keep"),
+        ({"then": 5}, "then must be"),
         ({"fusion": "sum"}, "'rrf', 'linear' or 'z'"),
         ({"weight": 0.5}, "pass fusion="),
         ({"first_stage": "bm25"}, "pass fusion="),
@@ -241,3 +242,12 @@ def test_strategies_see_the_first_stage_scores() -> None:
     (one,) = scorer.asked[0]
     assert isinstance(one, Candidates)
     np.testing.assert_array_equal(one.first_stage, np.array([0.5, 0.25], np.float32))
+
+
+def test_a_length_that_is_given_says_how_much_is_read() -> None:
+    with Ranker(max_length=64) as ranker:
+        assert "windows" not in ranker.info()
+        assert ranker.rank(QUERY, [LONG])[0].truncated
+        assert not ranker.rank(QUERY, [LONG], long="windows")[0].truncated
+    with Ranker(max_length=64, long="windows") as ranker:
+        assert not ranker.rank(QUERY, [LONG])[0].truncated

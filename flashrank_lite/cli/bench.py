@@ -24,9 +24,9 @@ BUNDLED = "bundled"
 
 EXAMPLES = """\
 examples:
-  flashrank-lite bench "where did agriculture first arise" examples/agriculture.jsonl
-  flashrank-lite bench "corn" examples/agriculture.jsonl --field title --model nano --model nano
-  flashrank-lite bench "corn" examples/agriculture.jsonl --counts 1,20 --threads 1 --format json
+  flashrank-lite bench "where did agriculture first arise" examples/agriculture.jsonl --repeats 3
+  flashrank-lite bench "corn" examples/agriculture.jsonl --field title --model nano --threads 1
+  flashrank-lite bench "corn" examples/agriculture.jsonl --counts 1,5 --format json
 
 FILE is read as by rank. Models take turns, list by list, so that other load on the machine falls on
 all alike: trust the ratios more than the milliseconds.

@@ -74,6 +74,7 @@ def run(arguments: argparse.Namespace) -> int:
             precisions=arguments.precision,
             int8=arguments.int8,
             require_int8=arguments.require_int8,
+            resume=arguments.resume,
             table_bits=arguments.table_bits,
             evaluation=lists,
             opset=opset,
@@ -151,6 +152,12 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="control tokens written out in a query or passage count as such in a prompt, as in "
         "transformers (default: they are plain text, so that no passage can end the prompt)",
+    )
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on from the graphs that a refused export kept in OUT.kept (it keeps large ones, "
+        "and any with this option)",
     )
     parser.add_argument("--push-to-hub", metavar="REPO", help="upload OUT as this repository")
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import platform
-from importlib.metadata import PackageNotFoundError, version
 
 from flashrank_lite.cli import flags
 from flashrank_lite.cli.command import Command
@@ -33,6 +32,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 def versions() -> dict[str, str]:
     """The versions of what a score depends on, beside our own."""
+    from importlib.metadata import PackageNotFoundError, version  # 20 ms that --help need not take
+
     found = {}
     for name in PACKAGES:
         try:

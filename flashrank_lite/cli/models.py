@@ -26,7 +26,18 @@ load it with Ranker("layer/model"). The graph is the best one for the processor 
 another with --file where the image will run elsewhere.
 """
 SIZES = ("tiny", "small", "medium", "large")
-SORTS = ("name", "size", "languages", "license", "max-length", "figure", "on-disk")
+SORTS = (
+    "name",
+    "size",
+    "languages",
+    "license",
+    "max-length",
+    "megabytes",
+    "milliseconds",
+    "opens",
+    "figure",
+    "on-disk",
+)
 
 
 def _list(arguments: argparse.Namespace) -> int:
@@ -177,7 +188,10 @@ def _write_list(rows: list[dict[str, Any]], screen: Screen) -> None:
         "size": Column("size"),
         "license": Column("license", most=14, drop=3),
         "max_length": Column("tokens", right=True, drop=4),
-        "figure": Column("figure", rest=True, drop=1),
+        "megabytes": Column("MB fp32", right=True, drop=6),
+        "milliseconds": Column("ms", right=True, drop=5),
+        "opens": Column("opens", drop=1),
+        "figure": Column("figure", rest=True, drop=2),
         "on_disk": Column("here"),
     }
     cells = [[Cell(_cell(row, name)) for name in columns] for row in rows]

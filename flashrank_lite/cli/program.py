@@ -13,7 +13,7 @@ from flashrank_lite.cli.command import Command, UsageError, find, parse
 from flashrank_lite.errors import FlashRankLiteError
 
 PROGRAM = "flashrank-lite"
-COMMANDS = (
+COMMANDS = (  # modules of this package, each with a COMMAND
     "rank",
     "encode",
     "info",
@@ -21,14 +21,15 @@ COMMANDS = (
     "export",
     "models",
     "serve",
-)  # modules here, each with a COMMAND
+)
 FAILURE, USAGE, CLOSED_PIPE, INTERRUPTED = 1, 2, 141, 130  # the last two: 128 + the signal's number
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit status: 0, 1 for a failure, 2 for wrong usage."""
     try:
-        command, parser, rest = find(root(), sys.argv[1:] if argv is None else list(argv))
+        words = sys.argv[1:] if argv is None else list(argv)
+        command, parser, rest = find(root(*words[:1]), words)
         arguments = parse(parser, rest)
         assert command.run is not None  # a group never gets here
         try:
@@ -55,13 +56,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         return INTERRUPTED
 
 
-def root() -> Command:
-    """`flashrank-lite` itself, with every command below it."""
+def root(wanted: str | None = None) -> Command:
+    """`flashrank-lite` itself, with every command below it; with one alone, if that is wanted."""
+    names = (wanted,) if wanted in COMMANDS else COMMANDS
     return Command(
         name=PROGRAM,
         help="Rank passages for a query with a small reranker, on the CPU.",
         add_flags=_add_version,
-        commands=tuple(import_module(f"flashrank_lite.cli.{name}").COMMAND for name in COMMANDS),
+        commands=tuple(import_module(f"flashrank_lite.cli.{name}").COMMAND for name in names),
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flashrank_lite.cli.reading import (
     Placed,
@@ -22,7 +22,9 @@ from flashrank_lite.cli.reading import (
 )
 from flashrank_lite.cli.reading.source import extension
 from flashrank_lite.errors import InvalidInput
-from flashrank_lite.passages import Passage
+
+if TYPE_CHECKING:
+    from flashrank_lite.passages import Passage
 
 _LISTS = ("passages", "candidates", "documents", "hits")
 _QUERIES = ("query", "question", "text", "title")
@@ -105,7 +107,8 @@ def read_trec(run: str, topics: str, texts: str, options: ReadOptions) -> list[Q
 
 
 def _lines(path: str, options: ReadOptions) -> list[Placed]:
-    return read_placed(path, replace(options, field=None, id_field=None), columns=_QUERIES)
+    options = replace(options, field=None, id_field=None)
+    return read_placed(path, options, columns=_QUERIES, unwrap=False)
 
 
 def _read_run(path: str) -> list[tuple[str, str, str, float]]:
@@ -133,7 +136,7 @@ def _read_topics(path: str) -> dict[str, str]:
         text = decode(data, name)
         topics = _TOPIC.findall(text)
         return _sgml(topics, name) if topics else _tabbed(text, name)
-    placed = read_placed(path, columns=_QUERIES)
+    placed = read_placed(path, columns=_QUERIES, unwrap=False)
     return {
         _id(value, number): _query(value, place)
         for number, (place, value) in enumerate(placed, start=1)

@@ -29,7 +29,8 @@ AT_ONCE = 2_000
 EXAMPLES = """\
 examples:
   flashrank-lite rank "where did agriculture first arise" examples/agriculture.jsonl -k 3
-  grep -rhi "int8" README.md | flashrank-lite rank "is int8 exact" --min-score 0.1
+  printf 'Paris\\nBerlin\\n' | flashrank-lite rank "what is the capital of Germany" -k 1
+  flashrank-lite rank "corn" examples/agriculture.jsonl --min-score 0.2 --group-by title
   flashrank-lite rank "corn" examples/agriculture.jsonl --field title,text --format json
   flashrank-lite rank --queries examples/questions.jsonl -k 1
   flashrank-lite rank --run examples/agriculture.run --topics examples/agriculture.topics.tsv \\

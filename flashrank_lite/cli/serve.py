@@ -9,10 +9,10 @@ from dataclasses import fields
 from flashrank_lite.cli.command import Command
 from flashrank_lite.errors import MissingExtra
 
-DESCRIPTION = (
-    "Serve models over HTTP, for clients of Cohere, Jina, Text Embeddings Inference, vLLM, "
-    "infinity and Metarank, with a page to try them at /."
-)
+DESCRIPTION = """\
+Serve models over HTTP, for clients of Cohere, Jina, Text Embeddings Inference, vLLM, infinity and
+Metarank, with a page to try them at /.
+"""
 EXAMPLES = """\
 examples:
   flashrank-lite serve
@@ -42,9 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         from flashrank_lite.server.run import serve
     except ImportError as error:
-        raise MissingExtra(
-            f'serving needs {error.name}: pip install "flashrank-lite[server]"'
-        ) from error
+        raise MissingExtra(f"serving needs {error.name}", "server") from error
     return serve(settings)
 
 

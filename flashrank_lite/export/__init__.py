@@ -1,4 +1,4 @@
-"""Cross-encoders as verified ONNX model folders. Needs ``pip install "flashrank-lite[export]"``."""
+"""Cross-encoders as verified ONNX model folders. Needs `pip install "flashrank-lite[export]"`."""
 
 from flashrank_lite.errors import MissingExtra
 
@@ -8,8 +8,7 @@ try:
     import transformers as _transformers  # noqa: F401
 except ImportError as error:
     raise MissingExtra(
-        f"exporting needs torch, transformers and onnx ({error}): "
-        'pip install "flashrank-lite[export]"'
+        f"exporting needs torch, transformers and onnx ({error})", "export"
     ) from error
 
 from flashrank_lite.export.checkpoints.reading import read_checkpoint

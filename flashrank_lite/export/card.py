@@ -16,7 +16,7 @@ _LICENCES = ("LICENSE", "LICENCE", "COPYING", "NOTICE")
 
 
 def describe(source: Source, folder: Path) -> Source:
-    """``source`` with its folder, and the languages, licence and licence files stated there."""
+    """`source` with its folder, and the languages, licence and licence files stated there."""
     found = {
         file.name: file
         for file in sorted(folder.iterdir())
@@ -37,24 +37,28 @@ def describe(source: Source, folder: Path) -> Source:
 
 
 def model_card(source: Source, variants: Sequence[Mapping[str, Any]], report: str) -> str:
-    """The text of README.md: what it is, how to use it, how faithful it was found to be."""
-    facts = ["---"]
-    if source.license and source.custom_license:
-        facts += ["license: other", f"license_name: {source.license}"]  # as the Hub wants it
-    elif source.license:
-        facts.append(f"license: {source.license}")
-    if source.languages:
-        facts += ["language:", *(f"- {language}" for language in source.languages)]
-    if source.origin and "@" in source.origin:
-        facts.append(f"base_model: {source.origin.partition('@')[0]}")
-    facts += ["library_name: flashrank-lite", "pipeline_tag: text-ranking", "---"]
+    """The text of README.md: what it is, how to use it, how its scores compare."""
+    from huggingface_hub import ModelCardData
+
+    named = bool(source.license) and source.custom_license
+    facts = ModelCardData(
+        license="other" if named else source.license,
+        license_name=source.license if named else None,  # as the Hub wants it
+        language=list(source.languages) or None,
+        base_model=source.origin.partition("@")[0] if "@" in (source.origin or "") else None,
+        library_name="flashrank-lite",
+        pipeline_tag="text-ranking",
+        ignore_metadata_errors=True,
+    )
     origin = f" of {source.origin}" if source.origin else ""
     files = "\n".join(
         f"| {_named(v)} | {v['precision']} | {_bytes(v) / 1e6:.1f} MB |" for v in variants
     )
     return "\n".join(
         [
-            *facts,
+            "---",
+            facts.to_yaml(),
+            "---",
             "",
             MARK,
             "",
@@ -62,11 +66,11 @@ def model_card(source: Source, variants: Sequence[Mapping[str, Any]], report: st
             "",
             f"An ONNX export{origin} for reranking on a CPU, by flashrank-lite {__version__}:",
             "",
-            "```python",
+            "``python",
             "from flashrank_lite import Ranker",
             "",
             'hits = Ranker("path/to/this/folder").rank("a query", ["a passage", "another"])',
-            "```",
+            "``",
             "",
             "| file | precision | size |",
             "|---|---|---|",
@@ -74,17 +78,39 @@ def model_card(source: Source, variants: Sequence[Mapping[str, Any]], report: st
             "",
             f"A query and a passage have up to {source.max_length} tokens together. The licence is "
             f"that of the source: {source.license or 'not stated there'}.",
+            *_prompts(source),
             "",
             "## Fidelity",
             "",
             "Measured by the exporter on real text; the same figures are in `reranker.json`.",
             "",
-            "```",
+            "``",
             report,
-            "```",
+            "``",
             "",
         ]
     )
+
+
+def _prompts(source: Source) -> list[str]:
+    """Of a model that has prompts: the one in use, and how to have another."""
+    prompts = {name: text for name, text in source.prompts.items() if text}
+    if not prompts:
+        return []
+    default = source.template.instruction if source.template is not None else ""
+    used = f"{default!r} is put before every query" if default else "None is used by default"
+    argument = ", and another one in its place with `instruction=`" if default else ""
+    rows = [f"| {name} | `{text}` |" for name, text in prompts.items()]
+    return [
+        "",
+        "## Prompts",
+        "",
+        f"{used}{argument}.",
+        "",
+        "| name | text |",
+        "|---|---|",
+        *rows,
+    ]
 
 
 def is_foreign(card: Path) -> bool:

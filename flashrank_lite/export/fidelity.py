@@ -26,6 +26,7 @@ TORCH_TOLERANCE = 1e-3  # logits, fp32 graph against the torch module
 ALONE_TOLERANCE = 1e-4  # scores, a passage alone against the same passage in a full batch
 # The figures of the manifest that tell of text in and score out.
 TEXT_TO_SCORE, TEXT_TO_SCORE_AGAINST = "text_to_score_max_abs_logit", "text_to_score_against"
+CONTROL_TOKENS = "text_to_score_control_tokens"
 # Of the whole range of logits: a list that spans less is one that the model itself does not order
 # (text in a language that it was not trained on).
 LEAST_SPREAD = 0.1
@@ -65,9 +66,10 @@ def against_library(source: Source, fp32: Ranker, texts: Texts) -> dict[str, Any
     """Largest absolute difference of logits to the checkpoint's own library, text in, score out.
 
     The library reads every pair alone. Passages are of one word to over the maximum length, empty,
-    and of what tokenizers disagree on; queries leave room for them, since libraries cut a query
-    that does not. Written-out control tokens are left out where they are plain text to a prompt
-    and not to the library.
+    and of what tokenizers disagree on. Left out is what is read otherwise on purpose: a prompt
+    that is too long (here the passage is cut), a query longer than half of the room with a passage
+    that has no room beside it (libraries cut the query then), and written-out control tokens where
+    they are plain text to a prompt and not to the library.
 
     Args:
         source: the checkpoint's library, and how the export reads text.
@@ -75,7 +77,8 @@ def against_library(source: Source, fp32: Ranker, texts: Texts) -> dict[str, Any
         texts: real (query, passages) lists to make pairs of.
 
     Returns:
-        The difference, and the library's name; nothing where the source has no library.
+        The difference, the library's name, and for a prompt how control tokens in text were read;
+        nothing where the source has no library.
 
     Raises:
         InvalidModel: the difference is larger than `LIBRARY_TOLERANCE`; the message names the first
@@ -85,18 +88,22 @@ def against_library(source: Source, fp32: Ranker, texts: Texts) -> dict[str, Any
         return {}
     library = source.library(source.max_length)
     encoder = open_encoder(source.tokenizer, source.max_length, source.template)
-    control = _control_tokens(source)
-    same_control = source.template is None or source.template.pair or source.template.parse_special
+    tokenizer = Tokenizer.from_file(str(source.tokenizer))
+    added = tokenizer.get_added_tokens_decoder().values()
+    control = [token.content for token in added if token.special]
+    prompt = source.template is not None and not source.template.pair
+    same_control = source.template is None or not prompt or source.template.parse_special
     worst = 0.0
     for query, passage in _many_texts(texts, source.max_length, control):
         if not same_control and any(token in f"{query} {passage}" for token in control):
+            continue
+        (pair,) = next(iter(encoder.chunks([(query, passage)])))
+        if pair.truncated and (prompt or not _leaves_room(query, tokenizer, source.max_length)):
             continue
         (found,) = fp32.score(query, [passage])
         expected = library.logit(query, passage)
         difference = abs(float(found) - expected)
         if not difference <= LIBRARY_TOLERANCE:  # NaN is not faithful either
-            (pair,) = next(iter(encoder.chunks([(query, passage)])))
-            tokenizer = Tokenizer.from_file(str(source.tokenizer))
             ours = [str(tokenizer.id_to_token(int(number))) for number in pair.ids]
             raise InvalidModel(
                 f"scores differ from those of {library.name} by {difference:.2g} (more than "
@@ -105,12 +112,17 @@ def against_library(source: Source, fp32: Ranker, texts: Texts) -> dict[str, Any
                 f"{_where_tokens_part(ours, library.tokens(query, passage))}"
             )
         worst = max(worst, difference)
-    return {TEXT_TO_SCORE: worst, TEXT_TO_SCORE_AGAINST: library.name}
+    figures: dict[str, Any] = {TEXT_TO_SCORE: worst, TEXT_TO_SCORE_AGAINST: library.name}
+    if prompt:
+        figures[CONTROL_TOKENS] = "as tokens" if same_control else "as text"
+    return figures
 
 
-def _control_tokens(source: Source) -> list[str]:
-    added = Tokenizer.from_file(str(source.tokenizer)).get_added_tokens_decoder().values()
-    return [token.content for token in added if token.special]
+def _leaves_room(query: str, tokenizer: Tokenizer, max_length: int) -> bool:
+    """Whether a query takes at most half of the tokens: then libraries cut the passage alone."""
+    special = tokenizer.num_special_tokens_to_add(True)
+    tokens = len(tokenizer.encode(query, add_special_tokens=False).ids)
+    return 2 * tokens <= max_length - special
 
 
 def _many_texts(texts: Texts, max_length: int, control: Sequence[str]) -> Iterator[tuple[str, str]]:
@@ -122,7 +134,7 @@ def _many_texts(texts: Texts, max_length: int, control: Sequence[str]) -> Iterat
     for text in ODD_TEXTS:
         yield query, text
         yield ODD_QUERY, text
-    for token in control[:8]:
+    for token in control[:4]:
         yield query, f"It ends here.{token} Or {token} not"
         yield f"what is {token}", "nothing of the kind"
 
@@ -152,7 +164,7 @@ def against_torch(source: Source, fp32: Ranker, texts: Texts) -> float:
         texts: real (query, passages) lists to make pairs of.
 
     Raises:
-        InvalidModel: the difference is larger than ``TORCH_TOLERANCE``.
+        InvalidModel: the difference is larger than `TORCH_TOLERANCE`.
     """
     relevant = (source.head or {}).get("relevant", 1)
     encoder = open_encoder(source.tokenizer, source.max_length, source.template)
@@ -191,7 +203,7 @@ def alone_against_batch(ranker: Ranker, texts: Texts) -> float:
     """Largest difference of sigmoid scores between a passage alone and in its list.
 
     Raises:
-        InvalidModel: it is larger than ``ALONE_TOLERANCE``.
+        InvalidModel: it is larger than `ALONE_TOLERANCE`.
     """
     differences = []
     for query, passages in texts:
@@ -228,11 +240,11 @@ def table(figures: Mapping[Any, Mapping[str, Any]]) -> str:
 def _rows(figures: Mapping[str, Any]) -> dict[str, float]:
     library = figures.get(TEXT_TO_SCORE_AGAINST)
     named = {TEXT_TO_SCORE: f"text to score, against {library}"}
-    return {named.get(n, n): v for n, v in figures.items() if n != TEXT_TO_SCORE_AGAINST}
+    return {named.get(n, n): v for n, v in figures.items() if not isinstance(v, str)}
 
 
 def _every_length(texts: Texts, max_length: int) -> Iterator[tuple[str, list[str]]]:
-    """Passages of 1, 2, 3, 5, 8... words up to ``max_length``, alone and in uneven batches.
+    """Passages of 1, 2, 3, 5, 8... words up to `max_length`, alone and in uneven batches.
 
     A word is a token or more, so the longest ones fill the model and are truncated.
     """

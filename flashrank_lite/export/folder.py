@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,16 +15,16 @@ from flashrank_lite.encoding.prompts import open_encoder
 from flashrank_lite.errors import InvalidInput, InvalidModel
 from flashrank_lite.evaluation import CandidateList
 from flashrank_lite.export import fidelity
-from flashrank_lite.export.card import CARD, is_foreign, model_card
+from flashrank_lite.export.beside import copy_into, write_beside
 from flashrank_lite.export.graph.int8 import quantise_products
 from flashrank_lite.export.graph.nodes import Feeds
 from flashrank_lite.export.graph.read_token import keep_read_token
 from flashrank_lite.export.graph.tables import quantise_tables
 from flashrank_lite.export.graph.torch_graph import OPSET, check_opset, to_onnx
-from flashrank_lite.export.graph.weights import data_file, read_graph, save_graph
+from flashrank_lite.export.graph.weights import read_graph, save_graph
+from flashrank_lite.export.memory import peak_memory
 from flashrank_lite.export.source import Source
-from flashrank_lite.models.checksums import facts_of
-from flashrank_lite.models.manifest import FORMAT, MANIFEST, TOKENIZER
+from flashrank_lite.export.steps import Steps, key_of
 from flashrank_lite.ranker import Ranker
 from flashrank_lite.runtime.plan import plan
 
@@ -35,8 +34,6 @@ Precision = Literal["fp32", "int8"]
 Rounding = Literal["fast", "accurate"]
 Figures = dict[Precision, dict[str, Any]]  # of each graph, by name
 FILES: dict[Precision, str] = {"int8": "model_int8.onnx", "fp32": "model.onnx"}
-CONFIG = "config.json"
-UNTOLD = ("_name_or_path", "auto_map")  # where the checkpoint once lay, and its own code
 NDCG_LOSS = 0.005  # of int8 against fp32: more is said
 CALIBRATION_LISTS = 24
 CHECKED_LISTS = 40
@@ -53,6 +50,7 @@ def export_folder(
     table_bits: int = 8,
     evaluation: Mapping[str, Sequence[CandidateList]] | None = None,
     opset: int = OPSET,
+    resume: bool = False,
 ) -> Figures:
     """Export `source` into the folder `out`, with a check that its scores are the library's.
 
@@ -71,6 +69,8 @@ def export_folder(
         evaluation: labelled lists by name, for nDCG@10 of each graph.
         opset: version of the ONNX operators that is traced, and that the fp32 graph takes; the
             int8 one takes 23 where its attention is one operator.
+        resume: take the graphs that an earlier try kept beside `out` when it was refused, as far as
+            they would come out the same.
 
     Returns:
         The fidelity figures of each precision written, as they stand in the manifest.
@@ -92,24 +92,33 @@ def export_folder(
     check_out(out, *filter(None, (source.checkpoint, source.tokenizer.parent)))
     calibration, held_out = split_texts(texts)
     checked = replace(source, max_length=fidelity.checked_length(source))
+    kept = out.with_name(f"{out.name}.kept")
     with tempfile.TemporaryDirectory() as scratch:
-        work = _Work(checked, Path(scratch), held_out[:CHECKED_LISTS], evaluation or {})
+        steps = Steps(kept, resume=resume)
+        work = _Work(checked, Path(scratch), held_out[:CHECKED_LISTS], evaluation or {}, steps)
         feeds = list(feeds_of(checked, calibration[:CALIBRATION_LISTS]))
-        work.write_fp32(feeds, opset)
-        if "int8" in precisions:
-            try:
-                work.write_int8(feeds, int8, table_bits)
-            except _Int8Refused as refused:
-                if require_int8:
-                    raise InvalidModel(str(refused)) from refused
-                logger.warning("%s is written without an int8 graph: %s", out, refused)
+        try:
+            work.write_fp32(feeds, opset)
+            if "int8" in precisions and not work.write_int8(
+                feeds, int8, table_bits, required=require_int8
+            ):
                 precisions = ["fp32"]
+        except InvalidModel as refused:
+            if not steps.keep(work.folder):
+                raise
+            raise InvalidModel(
+                f"{refused}. What was done is in {kept}: --resume goes on from there"
+            ) from refused
         # int8 first: it is the one to run, and fp32 is there for those who ask
         precisions = [precision for precision in FILES if precision in precisions]
         work.finish(source, precisions)
-        _replace(work.folder, out)
+        copy_into(work.folder, out, FILES.values())
+        steps.drop()
     figures = {precision: work.figures[precision] for precision in precisions}
     logger.info("%s\n%s", out, fidelity.table(figures))
+    peak = peak_memory()
+    if peak is not None:
+        logger.info("Memory at its peak: %.1f GB", peak / 1e9)
     return figures
 
 
@@ -117,7 +126,7 @@ def check_out(out: Path, *sources: Path) -> None:
     """Refuse a folder that cannot be written, or that holds what is being exported.
 
     Raises:
-        InvalidInput: ``out`` is a file, or one of ``sources``.
+        InvalidInput: `out` is a file, or one of `sources`.
     """
     if out.exists() and not out.is_dir():
         raise InvalidInput(f"{out} is a file: name a folder to write the export to")
@@ -135,10 +144,6 @@ def split_texts(texts: fidelity.Texts) -> tuple[fidelity.Texts, fidelity.Texts]:
     return (texts[::2], texts[1::2]) if len(texts) > 1 else (texts, texts)
 
 
-class _Int8Refused(Exception):
-    """int8 would order passages unlike fp32; the message says how far, and what to do."""
-
-
 class _Work:
     """Graphs in a temporary folder, each measured before the next one is made.
 
@@ -151,22 +156,28 @@ class _Work:
         scratch: Path,
         texts: fidelity.Texts,
         evaluation: Mapping[str, Sequence[CandidateList]],
+        steps: Steps,
     ) -> None:
         self.folder = scratch / "finished"
         self.folder.mkdir()
         self.figures: Figures = {}
         self._graphs: dict[Precision, list[Path]] = {}  # the files of each
         self._source, self._scratch = source, scratch
-        self._texts, self._evaluation = texts, evaluation
+        self._texts, self._evaluation, self._steps = texts, evaluation, steps
 
     def write_fp32(self, feeds: Sequence[Feeds], opset: int) -> None:
         """Trace, and compare with the library and with torch."""
         source = self._source
-        model = to_onnx(source.module, self._scratch, source.inputs, opset)
-        keep_read_token(model, feeds)
-        self._graphs["fp32"] = save_graph(model, self.folder / FILES["fp32"])
-        del model
-        _describe(self.folder, source, self._graphs, {})
+        key = key_of(source, opset)
+        graph = self._steps.take("fp32", key, self.folder)
+        if graph is None:
+            model = to_onnx(source.module, self._scratch, source.inputs, opset)
+            keep_read_token(model, feeds)
+            graph = save_graph(model, self.folder / FILES["fp32"])
+            self._steps.record("fp32", key, graph)
+            del model
+        self._graphs["fp32"] = graph
+        write_beside(self.folder, source, self._graphs, {})
         with self._open("fp32") as ranker:
             exact = fidelity.against_torch(source, ranker, self._texts)
             self.figures["fp32"] = {
@@ -176,32 +187,37 @@ class _Work:
                 **self._measure(ranker),
             }
 
-    def write_int8(self, feeds: Sequence[Feeds], rounding: Rounding, table_bits: int) -> None:
-        """Round the fp32 graph, and compare with it.
+    def write_int8(
+        self, feeds: Sequence[Feeds], rounding: Rounding, table_bits: int, *, required: bool
+    ) -> bool:
+        """Round the fp32 graph, and compare with it; whether the int8 graph is to be had.
 
         Raises:
-            _Int8Refused: the order of passages is not that of fp32.
+            InvalidModel: it is not, though it is required.
         """
-        model = read_graph(self.folder / FILES["fp32"])
         try:
-            quantise_products(model, feeds, accurate=rounding == "accurate")
-        except InvalidModel as error:
-            raise _Int8Refused(str(error)) from error
-        quantise_tables(model, bits=table_bits)
-        graph = save_graph(model, self.folder / FILES["int8"])
-        del model
-        _describe(self.folder, self._source, self._graphs | {"int8": graph}, {})
+            graph = self._rounded(feeds, rounding, table_bits)
+        except InvalidModel as error:  # it has no product that is worth rounding
+            if required:
+                raise
+            logger.warning("%s has no int8 graph: %s", self._source.name, error)
+            return False
+        write_beside(self.folder, self._source, self._graphs | {"int8": graph}, {})
         with self._open("fp32") as fp32, self._open("int8") as int8:
             compared = fidelity.against_fp32(fp32, int8, self._texts)
             tau = compared["kendall_tau"]
             if not tau >= fidelity.LEAST_TAU:
-                for file in graph:
-                    file.unlink()
                 better = "" if rounding == "accurate" else "--int8 accurate, or "
-                raise _Int8Refused(
+                problem = (
                     f"int8 orders passages unlike fp32 (Kendall's tau {tau:.2f}, less than "
                     f"{fidelity.LEAST_TAU}): try {better}--calibration with text like that of use"
                 )
+                if required:
+                    raise InvalidModel(problem)
+                logger.warning("%s has no int8 graph: %s", self._source.name, problem)
+                for file in graph:
+                    file.unlink()
+                return False
             self._graphs["int8"] = graph
             found = self.figures["int8"] = self.figures["fp32"] | {
                 **{f"int8_vs_fp32_{name}": value for name, value in compared.items()},
@@ -213,13 +229,27 @@ class _Work:
             lost = exact - found[f"ndcg@10_{name}"]
             if lost > NDCG_LOSS:
                 logger.warning("%s: int8 loses %.4f nDCG@10 on %s", self._source.name, lost, name)
+        return True
+
+    def _rounded(self, feeds: Sequence[Feeds], rounding: Rounding, table_bits: int) -> list[Path]:
+        """The files of the int8 graph."""
+        digest = sha256(b"".join(feed[name].tobytes() for feed in feeds for name in sorted(feed)))
+        key = key_of(self._source, rounding, table_bits, digest.hexdigest())
+        graph = self._steps.take("int8", key, self.folder)
+        if graph is None:
+            model = read_graph(self.folder / FILES["fp32"])
+            quantise_products(model, feeds, accurate=rounding == "accurate")
+            quantise_tables(model, bits=table_bits)
+            graph = save_graph(model, self.folder / FILES["int8"])
+            self._steps.record("int8", key, graph)
+        return graph
 
     def finish(self, source: Source, precisions: Sequence[Precision]) -> None:
         """Leave the graphs `precisions` in the folder, and write what goes with them."""
         for precision in set(self._graphs) - set(precisions):  # fp32, which int8 was measured by
             for file in self._graphs.pop(precision):
                 file.unlink()
-        _describe(self.folder, source, {p: self._graphs[p] for p in precisions}, self.figures)
+        write_beside(self.folder, source, {p: self._graphs[p] for p in precisions}, self.figures)
 
     def _measure(self, ranker: Ranker) -> dict[str, float]:
         alone = fidelity.alone_against_batch(ranker, self._texts[:8])
@@ -241,69 +271,3 @@ def feeds_of(source: Source, texts: fidelity.Texts) -> Iterator[Feeds]:
             for rows in plan([len(pair.ids) for pair in chunk]).batches:
                 pairs = [chunk[row] for row in rows]
                 yield pad(pairs, source.padding, source.inputs, source.padding_side)
-
-
-def _describe(
-    folder: Path, source: Source, graphs: Mapping[Precision, Sequence[Path]], figures: Figures
-) -> None:
-    """Write what goes with the graphs; each is a list of its files, the graph itself first."""
-    config = {key: value for key, value in source.config.items() if key not in UNTOLD}
-    config["pad_token_id"] = source.padding
-    (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-    # Compact: a third smaller, and quicker to read.
-    tokenizer = json.loads(source.tokenizer.read_text(encoding="utf-8"))
-    tokenizer["truncation"] = tokenizer["padding"] = None
-    (folder / TOKENIZER).write_text(
-        json.dumps(tokenizer, ensure_ascii=False, separators=(",", ":")), encoding="utf-8"
-    )
-    variants = []
-    for precision, (file, *data) in graphs.items():
-        beside = {path.name: facts_of(path).to_dict() for path in data}
-        variants.append(
-            {
-                "file": file.name,
-                "precision": precision,
-                **facts_of(file).to_dict(),
-                **({"data": beside} if beside else {}),
-                "batch_invariant": True,
-                "requires": [],  # 7-bit weights are right, if not fast, on every processor
-                "fidelity": figures.get(precision, {}),
-            }
-        )
-    manifest = {
-        "format": FORMAT,
-        "name": source.name,
-        "head": source.head or {"type": "logit"},
-        "activation": source.activation,
-        "max_length": source.max_length,
-        "languages": list(source.languages),
-        "license": source.license,
-        "inputs": list(source.inputs),
-        "padding_side": source.padding_side,
-        **({"template": source.template.to_json()} if source.template else {}),
-        "variants": variants,
-        "files": {name: facts_of(folder / name).to_dict() for name in (TOKENIZER, CONFIG)},
-    }
-    for name, file in source.licences.items():
-        shutil.copyfile(file, folder / name)
-    report = fidelity.table({p: figures.get(p, {}) for p in graphs}) if figures else ""
-    (folder / CARD).write_text(model_card(source, variants, report), encoding="utf-8")
-    (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
-
-
-def _replace(finished: Path, out: Path) -> None:
-    """Move the files into ``out``, the manifest last; graphs of an earlier export go.
-
-    A model card that somebody wrote stays.
-    """
-    out.mkdir(parents=True, exist_ok=True)
-    files = sorted(finished.iterdir(), key=lambda file: file.name == MANIFEST)
-    graphs = {path.name for name in FILES.values() for path in (Path(name), data_file(Path(name)))}
-    for name in graphs - {file.name for file in files}:
-        (out / name).unlink(missing_ok=True)
-    for file in files:
-        if file.name == CARD and is_foreign(out / CARD):
-            continue
-        partial = out / f"{file.name}.partial"
-        shutil.move(file, partial)
-        partial.replace(out / file.name)

@@ -1,7 +1,7 @@
 """Checkpoints from the Hugging Face Hub, and exported folders to it.
 
-Names, errors and the cache are those of ``flashrank_lite.models``; what is ours is which files a
-checkpoint is made of.
+Names, errors and the cache are those of `flashrank_lite.models`; this module only
+decides which files make up a checkpoint.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 
-from flashrank_lite.errors import InvalidInput, InvalidModel, ModelNotFound
+from flashrank_lite.errors import InvalidInput, InvalidModel, ModelNotFound, first_line
 from flashrank_lite.models import catalog
 from flashrank_lite.models.hub import fetch_files
 from flashrank_lite.models.resolve import is_repository
@@ -43,7 +43,7 @@ def fetch(model: str | os.PathLike[str], revision: str | None = None) -> tuple[P
     Raises:
         ModelNotFound: it is none of those, or the Hub has no such repository or revision.
         AccessDenied, DownloadFailed, CacheNotWritable, ChecksumMismatch: as
-            ``flashrank_lite.models.hub.fetch``.
+            `flashrank_lite.models.hub.fetch`.
         InvalidModel: the repository holds no weights that can be read.
         InvalidInput: a revision of a folder was asked for.
     """
@@ -56,6 +56,8 @@ def fetch(model: str | os.PathLike[str], revision: str | None = None) -> tuple[P
     entry = catalog.find(name)
     if entry is not None and (entry.repository is None or entry.archive is not None):
         raise InvalidModel(f'{name} is ONNX already: load it with Ranker("{entry.name}")')
+    if entry is not None:
+        entry.check_opens()
     repository = name if entry is None or entry.repository is None else entry.repository
     if not is_repository(repository):
         near = catalog.nearest(name)
@@ -117,7 +119,7 @@ def push(folder: Path, repository: str) -> str:
             commit_message="Export to ONNX by flashrank-lite",
         )
     except (HfHubHTTPError, OSError, ValueError) as error:
-        line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        line = first_line(error)
         raise InvalidInput(
             f"{folder} was written, but the Hub did not take it as {repository} ({line}): set "
             "HF_TOKEN to a token that may write there, and push the folder again"

@@ -1,8 +1,9 @@
-"""Whether this machine has the memory and the disk that an export takes, said before it begins."""
+"""Checks that this machine has enough memory and disk for an export, before it begins."""
 
 from __future__ import annotations
 
 import shutil
+import sys
 import tempfile
 from pathlib import Path
 
@@ -19,7 +20,7 @@ DISK = 2.5
 
 
 def check_room(weights: int, name: str, *, loaded: bool = False, root: Path = Path("/")) -> None:
-    """Refuse a model whose export would be killed half-way.
+    """Refuse a model whose export would run out of memory or disk.
 
     Args:
         weights: bytes of its weights in fp32.
@@ -60,6 +61,16 @@ def available_memory(root: Path = Path("/")) -> int | None:
     except (OSError, ValueError, KeyError, IndexError):
         return None
     return min([free, *_limits(root)])
+
+
+def peak_memory() -> int | None:
+    """Bytes of memory that this process has had at most; None where the system does not tell."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else most * 1024
 
 
 def _limits(root: Path) -> list[int]:

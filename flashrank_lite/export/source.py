@@ -32,9 +32,9 @@ class Source:
     """A cross-encoder to be exported.
 
     Attributes:
-        module: takes ``inputs`` of shape (n, tokens), returns logits of shape (n, 1) or (n, 2).
-        inputs: the names of its inputs, in the order it takes them: of ``JOINED_INPUTS`` or
-            all of ``SEPARATE_INPUTS``.
+        module: takes `inputs` of shape (n, tokens), returns logits of shape (n, 1) or (n, 2).
+        inputs: the names of its inputs, in the order it takes them: of `JOINED_INPUTS` or
+            all of `SEPARATE_INPUTS`.
         tokenizer: path of its tokenizer.json.
         config: what config.json shall hold.
         name: of the model.

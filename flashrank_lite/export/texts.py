@@ -18,9 +18,9 @@ def bundled_texts() -> Texts:
 
 
 def read_texts(file: Path) -> Texts:
-    """Queries with their passages, from JSONL: ``{"query": ..., "passages": [...]}``.
+    """Queries with their passages, from JSONL: `{"query": ..., "passages": [...]}`.
 
-    A passage is a text or an object with ``text``; ``candidates`` may stand for ``passages``.
+    A passage is a text or an object with `text`; `candidates` may stand for `passages`.
 
     Raises:
         InvalidInput: a line is not of that form, or no query has a passage.

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flashrank_lite.errors import InvalidInput
+from flashrank_lite.passages import read_passages
 from flashrank_lite.ranker import Ranker
 
 
@@ -58,7 +59,8 @@ def rank_columns(
     ranked: list[list[Any] | None] = [None] * len(lists)
     scores: list[list[float] | None] = [None] * len(lists)
     given = [list(lists[row]) for row in rows]
-    found = ranker.rank_many([queries[row] for row in rows], given, top_k)
+    texts = [[passage.text for passage in read_passages(passages)] for passages in given]
+    found = ranker.rank_many([queries[row] for row in rows], texts, top_k)
     for row, passages, hits in zip(rows, given, found, strict=True):
         ranked[row] = [passages[hit.index] for hit in hits]
         scores[row] = [hit.score for hit in hits]

@@ -51,6 +51,7 @@ class TextCrossEncoder:
     ) -> None:
         self.model_name = model_name
         self._model = specific_model_path or model_name
+        options.setdefault("long", "truncate")
         self._options: dict[str, Any] = {
             "threads": threads,
             "providers": providers,

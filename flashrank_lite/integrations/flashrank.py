@@ -15,6 +15,7 @@ from typing import Any
 from flashrank_lite.errors import InvalidInput
 from flashrank_lite.integrations.opening import ModelName, open_within
 from flashrank_lite.models.manifest import MANIFEST
+from flashrank_lite.passages import read_passages
 
 LISTWISE = frozenset({"rank_zephyr_7b_v1_full"})
 
@@ -74,7 +75,8 @@ class Ranker:
             InvalidInput: the query or a passage cannot be ranked.
         """
         passages = list(_mappings(request.passages))
-        hits = self.ranker.rank(request.query, passages)  # type: ignore[arg-type]  # checked there
+        texts = [passage.text for passage in read_passages(passages)]
+        hits = self.ranker.rank(request.query, texts)  # type: ignore[arg-type]  # checked there
         return [{**passages[hit.index], "score": hit.score} for hit in hits]
 
 

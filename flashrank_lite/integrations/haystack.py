@@ -13,7 +13,7 @@ from typing import Any
 
 from flashrank_lite.arguments import positive
 from flashrank_lite.hits import RankedPassage
-from flashrank_lite.integrations.opening import need, open_ranker
+from flashrank_lite.integrations.opening import check_options, need, open_ranker
 from flashrank_lite.ranker import Ranker
 
 need("haystack", "haystack")
@@ -37,7 +37,7 @@ class FlashRankLiteRanker:
         options: further arguments of `flashrank_lite.Ranker`.
 
     Raises:
-        InvalidInput: `top_k` is not a positive whole number.
+        InvalidInput: `top_k` is not a positive whole number, or an option is none of `Ranker`'s.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class FlashRankLiteRanker:
         self.score_threshold = score_threshold
         self.meta_fields_to_embed = meta_fields_to_embed or []
         self.meta_data_separator = meta_data_separator
-        self.options = options or {}
+        self.options = check_options(options)
         self._opening = Lock()
         self._ranker: Ranker | None = None
 
@@ -108,8 +108,9 @@ class FlashRankLiteRanker:
             FlashRankLiteError: as `Ranker.rank` raises it.
         """
         found = _once(documents)
-        hits = self._open().rank(query, self._texts(found), positive("top_k", top_k) or self.top_k)
-        return {"documents": self._kept(found, hits, score_threshold)}
+        kept, least = self._limits(top_k, score_threshold)
+        hits = self._open().rank(query, self._texts(found), kept, min_score=least)
+        return {"documents": _scored(found, hits)}
 
     @component.output_types(documents=list[Document])
     async def run_async(
@@ -121,9 +122,9 @@ class FlashRankLiteRanker:
     ) -> dict[str, list[Document]]:
         """`run` off the event loop; it stops when its task is cancelled."""
         found = _once(documents)
-        ranker, kept = self._open(), positive("top_k", top_k) or self.top_k
-        hits = await ranker.arank(query, self._texts(found), kept)
-        return {"documents": self._kept(found, hits, score_threshold)}
+        kept, least = self._limits(top_k, score_threshold)
+        hits = await self._open().arank(query, self._texts(found), kept, min_score=least)
+        return {"documents": _scored(found, hits)}
 
     def _open(self) -> Ranker:
         with self._opening:
@@ -146,15 +147,15 @@ class FlashRankLiteRanker:
             for document in documents
         ]
 
-    def _kept(
-        self, documents: list[Document], hits: list[RankedPassage], threshold: float | None
-    ) -> list[Document]:
-        least = self.score_threshold if threshold is None else threshold
-        return [
-            replace(documents[hit.index], score=hit.score)
-            for hit in hits
-            if least is None or hit.score >= least
-        ]
+    def _limits(self, top_k: int | None, threshold: float | None) -> tuple[int, float | None]:
+        return (
+            positive("top_k", top_k) or self.top_k,
+            self.score_threshold if threshold is None else threshold,
+        )
+
+
+def _scored(documents: list[Document], hits: list[RankedPassage]) -> list[Document]:
+    return [replace(documents[hit.index], score=hit.score) for hit in hits]
 
 
 def _once(documents: Sequence[Document]) -> list[Document]:

@@ -45,7 +45,9 @@ class FlashRankLiteRerank(BaseDocumentCompressor):
     options: dict[str, Any] = Field(default_factory=dict)
     ranker: Ranker | None = Field(default=None, exclude=True, repr=False)
 
-    model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
+    model_config = ConfigDict(
+        arbitrary_types_allowed=True, extra="forbid", hide_input_in_errors=True
+    )
 
     _ranker: Ranker = PrivateAttr()
 
@@ -61,13 +63,18 @@ class FlashRankLiteRerank(BaseDocumentCompressor):
         Raises:
             FlashRankLiteError: as `Ranker.rank` raises it.
         """
-        return self._kept(documents, self._ranker.rank(query, _texts(documents), self.top_n))
+        hits = self._ranker.rank(
+            query, _texts(documents), self.top_n, min_score=self.score_threshold
+        )
+        return self._kept(documents, hits)
 
     async def acompress_documents(
         self, documents: Sequence[Document], query: str, callbacks: Callbacks | None = None
     ) -> Sequence[Document]:
         """`compress_documents` off the event loop; it stops when its task is cancelled."""
-        hits = await self._ranker.arank(query, _texts(documents), self.top_n)
+        hits = await self._ranker.arank(
+            query, _texts(documents), self.top_n, min_score=self.score_threshold
+        )
         return self._kept(documents, hits)
 
     def _kept(self, documents: Sequence[Document], hits: list[RankedPassage]) -> list[Document]:
@@ -81,7 +88,6 @@ class FlashRankLiteRerank(BaseDocumentCompressor):
                 }
             )
             for hit in hits
-            if self.score_threshold is None or hit.score >= self.score_threshold
         ]
 
 

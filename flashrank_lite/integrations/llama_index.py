@@ -82,7 +82,10 @@ class FlashRankLiteRerank(BaseNodePostprocessor):
         if not nodes:
             return []
         with self._reported(nodes, query) as kept:
-            kept += self._kept(nodes, self._ranker.rank(query, self._texts(nodes), self.top_n))
+            hits = self._ranker.rank(
+                query, self._texts(nodes), self.top_n, min_score=self.score_threshold
+            )
+            kept += self._kept(nodes, hits)
         return kept
 
     async def _apostprocess_nodes(
@@ -92,7 +95,9 @@ class FlashRankLiteRerank(BaseNodePostprocessor):
         if not nodes:
             return []
         with self._reported(nodes, query) as kept:
-            hits = await self._ranker.arank(query, self._texts(nodes), self.top_n)
+            hits = await self._ranker.arank(
+                query, self._texts(nodes), self.top_n, min_score=self.score_threshold
+            )
             kept += self._kept(nodes, hits)
         return kept
 
@@ -118,11 +123,7 @@ class FlashRankLiteRerank(BaseNodePostprocessor):
         return [node.node.get_content(metadata_mode=self.metadata_mode) for node in nodes]
 
     def _kept(self, nodes: list[NodeWithScore], hits: list[RankedPassage]) -> list[NodeWithScore]:
-        return [
-            NodeWithScore(node=self._node(nodes[hit.index]), score=hit.score)
-            for hit in hits
-            if self.score_threshold is None or hit.score >= self.score_threshold
-        ]
+        return [NodeWithScore(node=self._node(nodes[hit.index]), score=hit.score) for hit in hits]
 
     def _node(self, scored: NodeWithScore) -> Any:
         if not self.keep_retrieval_score:

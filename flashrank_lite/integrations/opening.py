@@ -3,6 +3,7 @@
 import os
 from collections.abc import Mapping
 from importlib import import_module
+from inspect import signature
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -34,22 +35,14 @@ def need(package: str, extra: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] != package.partition(".")[0]:
             raise  # it is installed, and lacks something of its own
-        raise MissingExtra(
-            f"{package} is not installed: pip install 'flashrank-lite[{extra}]'"
-        ) from error
+        raise MissingExtra(f"{package} is not installed", extra) from error
 
 
-def open_ranker(model: ModelName, options: Options | None, **arguments: Any) -> Ranker:
-    """A ranker from settings that frameworks write to disk, print and send to other machines.
-
-    Args:
-        model: as for `Ranker`.
-        options: further arguments of `Ranker`, which win over `arguments`.
-        **arguments: defaults of the caller.
+def check_options(options: Options | None) -> dict[str, Any]:
+    """The options, which frameworks write to disk, print and send to other machines.
 
     Raises:
-        InvalidInput: an option is not an argument of `Ranker`, or holds a secret.
-        FlashRankLiteError: as `Ranker` raises it.
+        InvalidInput: one is not an argument of `Ranker`, or holds a secret.
     """
     options = dict(options or {})
     if isinstance(options.get("token"), str):
@@ -57,25 +50,43 @@ def open_ranker(model: ModelName, options: Options | None, **arguments: Any) -> 
             "options hold a token, and are written out with the rest of the settings: set HF_TOKEN "
             "instead, or log in with `hf auth login`"
         )
-    try:
-        return Ranker(model, **{**arguments, **options})
-    except TypeError as error:
+    known = set(signature(Ranker).parameters) - {"model", "scorer"}
+    unknown = sorted(options.keys() - known)
+    if unknown:
         raise InvalidInput(
-            f"options {sorted(options)} are not all arguments of flashrank_lite.Ranker: {error}"
-        ) from error
+            f"options has {unknown}, which are no arguments of flashrank_lite.Ranker: those are "
+            f"{sorted(known)}"
+        )
+    return options
+
+
+def open_ranker(model: ModelName, options: Options | None, **arguments: Any) -> Ranker:
+    """A ranker from settings.
+
+    Args:
+        model: as for `Ranker`.
+        options: further arguments of `Ranker`, which win over `arguments`.
+        **arguments: defaults of the caller.
+
+    Raises:
+        InvalidInput: as `check_options` raises it.
+        FlashRankLiteError: as `Ranker` raises it.
+    """
+    return Ranker(model, **{**arguments, **check_options(options)})
 
 
 def open_within(model: ModelName, max_length: int | None, **arguments: Any) -> Ranker:
-    """A ranker that reads at most `max_length` tokens of a pair: fewer, where its model says so.
+    """A ranker as peers have one: of a pair it reads the first `max_length` tokens, and no more.
 
     `Ranker` refuses a length beyond what its model can take; peers take the smaller of both.
 
     Args:
         model: as for `Ranker`.
         max_length: tokens, special ones included; None for what the model says.
-        **arguments: further ones of `Ranker`.
+        **arguments: further ones of `Ranker`; `long="windows"` reads passages whole.
     """
     positive("max_length", max_length)
+    arguments.setdefault("long", "truncate")
     ranker = Ranker(model, **arguments)
     if max_length is None or ranker.info()["max_length"] <= max_length:
         return ranker

@@ -28,8 +28,8 @@ Batch = Any  # a dict of numpy arrays, a pandas DataFrame or a pyarrow Table: as
 class ScorePairs:
     """A row is a query and a text; a batch comes back with a column of scores (float32) added.
 
-    A null query or text gets NaN. Pass the class to `map_batches`, its arguments as
-    `fn_constructor_kwargs`; any `batch_format` will do.
+    A null query or text gets null, NaN in numpy and pandas batches. Pass the class to
+    `map_batches`, its arguments as `fn_constructor_kwargs`; any `batch_format` will do.
 
     Args:
         model: as for `flashrank_lite.Ranker`; None for the bundled one. A folder has to be where
@@ -126,12 +126,18 @@ class RankLists:
 
 
 def _open(model: ModelName, options: Options | None) -> Ranker:
-    ray = need("ray", "ray")
-    share = None
-    if ray.is_initialized():
-        cpus = ray.get_runtime_context().get_assigned_resources().get("CPU", 0)
-        share = max(1, int(cpus))  # an actor may have a part of a CPU, or none that it counts
-    return open_ranker(model, options, threads=share)
+    return open_ranker(model, options, threads=_cpu_share(need("ray", "ray")))
+
+
+def _cpu_share(ray: Any) -> int | None:
+    """Whole CPUs of this actor, at least 1; None outside of Ray's workers."""
+    if not ray.is_initialized():
+        return None
+    try:
+        resources = ray.get_runtime_context().get_assigned_resources()
+    except AssertionError:  # what Ray raises in the driver
+        return None
+    return max(1, int(resources.get("CPU", 0)))
 
 
 def _names(batch: Any) -> list[str]:
@@ -156,7 +162,7 @@ def _with_columns(batch: Any, columns: Mapping[str, Any]) -> Any:
         if isinstance(values, np.ndarray):
             import pyarrow as pa
 
-            column = pa.array(values)
+            column = pa.array(values, from_pandas=True)  # NaN becomes null
         place = batch.schema.get_field_index(name)
         if place < 0:
             batch = batch.append_column(name, column)

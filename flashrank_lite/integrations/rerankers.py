@@ -124,6 +124,7 @@ class Reranker:
                 f"model_type={model_type!r} does not run here: 'cross-encoder' and 'flashrank' do"
             )
         flashrank = model_type in ("flashrank", "FlashRankRanker")
+        options.setdefault("long", "truncate")
         options.setdefault("activation", "sigmoid" if flashrank else "raw")
         self.ranker = Ranker(model_name, device=device, **options)
 

@@ -13,7 +13,6 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from flashrank_lite.call import Call, running
 from flashrank_lite.errors import InvalidInput
 from flashrank_lite.integrations.opening import ModelName, need, open_within
 from flashrank_lite.logits import activate
@@ -100,7 +99,7 @@ class CrossEncoder:
             prompt_name: not used.
             prompt: the instruction, for models that take one.
             batch_size, apply_softmax: not used.
-            show_progress_bar: draw one with tqdm.
+            show_progress_bar: draw one on standard error.
             activation_fn: None for that of the model.
             convert_to_numpy: False for a list of floats.
             convert_to_tensor: a torch tensor instead, if torch is installed.
@@ -117,8 +116,8 @@ class CrossEncoder:
         for index, pair in enumerate(pairs):
             if isinstance(pair, str) or len(pair) != 2:
                 raise InvalidInput(f"input {index} is not a (query, passage) pair: {pair!r:.80}")
-        logits = (
-            self._with_progress(pairs, prompt) if show_progress_bar else self._logits(pairs, prompt)
+        logits = self.ranker.score_pairs(
+            pairs, instruction=prompt, activation="raw", progress=bool(show_progress_bar)
         )
         scores = self._activated(logits, activation_fn or self.activation_fn)
         if convert_to_tensor:
@@ -158,24 +157,6 @@ class CrossEncoder:
             | ({"text": documents[row]} if return_documents else {})
             for row in order
         ]
-
-    def _logits(self, pairs: list[Pair], prompt: str | None) -> NDArray[np.float32]:
-        # scores went through the ranker's activation already: hits hold the logits too
-        hits = self.ranker.rank_many(
-            [query for query, _ in pairs], [[passage] for _, passage in pairs], instruction=prompt
-        )
-        return np.array([hit.logit for (hit,) in hits], np.float32)
-
-    def _with_progress(self, pairs: list[Pair], prompt: str | None) -> NDArray[np.float32]:
-        from tqdm import tqdm  # huggingface-hub brings it
-
-        with tqdm(total=len(pairs), unit="pair") as bar:
-
-            def report(done: int, total: int) -> None:
-                bar.update(done - bar.n)
-
-            with running(Call(progress=report)):
-                return self._logits(pairs, prompt)
 
     def _activated(self, logits: NDArray[np.float32], function: Activation) -> NDArray[np.float32]:
         kind = type(function).__name__

@@ -16,7 +16,7 @@ from functools import lru_cache
 from typing import Any
 
 from flashrank_lite.integrations.columns import check_columns, rank_columns, score_column
-from flashrank_lite.integrations.opening import ModelName, Options, need, open_ranker
+from flashrank_lite.integrations.opening import ModelName, Options, check_options, need, open_ranker
 from flashrank_lite.ranker import Ranker
 
 OPEN_MODELS = 2  # that a worker keeps: jobs of one session follow each other in the same workers
@@ -25,7 +25,7 @@ OPEN_MODELS = 2  # that a worker keeps: jobs of one session follow each other in
 class ScorePairs:
     """A row is a query and a text; rows come back with a column of scores (float) added.
 
-    A null query or text gets NaN.
+    A null query or text gets null.
 
     Args:
         model: as for `flashrank_lite.Ranker`; None for the bundled one. A folder has to be where
@@ -134,7 +134,7 @@ def _check_installed() -> None:
 
 def _found_by(model: ModelName, options: Options | None) -> tuple[str | None, str]:
     """Arguments that can be sent to workers, and be the key of an open model there."""
-    return (None if model is None else os.fspath(model)), json.dumps(dict(options or {}))
+    return (None if model is None else os.fspath(model)), json.dumps(check_options(options))
 
 
 @lru_cache(maxsize=OPEN_MODELS)

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+from flashrank_lite.errors import InvalidModel
+
 # Parameters, embeddings included: what memory and disk take.
 SIZES = {
     "tiny": "under 12 million",
@@ -46,6 +48,14 @@ class Entry:
         size: a key of SIZES; None if it is not known.
         license: an SPDX identifier in lower case.
         max_length: tokens of a pair.
+        parameters: in millions, as published.
+        opens: "bundled"; "ready" (its repository holds an ONNX graph); "export" (export it first:
+            `flashrank-lite export NAME`); "not yet"; "never"; None where that is not known.
+        why: what keeps it from being opened.
+        good_for: in a few words.
+        shape: of its weights, for `milliseconds`.
+        milliseconds: for 100 passages of 92 tokens on 2 cores, measured with weights of its shape,
+            in fp32 but for the bundled model (`benchmarks/RESULTS.md`).
         figure: a published figure.
     """
 
@@ -57,11 +67,31 @@ class Entry:
     languages: tuple[str, ...] = ()
     license: str | None = None
     max_length: int | None = None
+    parameters: float | None = None
+    opens: str | None = None
+    why: str | None = None
+    good_for: str | None = None
+    shape: str | None = None
+    milliseconds: int | None = None
     figure: Figure | None = None
+
+    @property
+    def megabytes(self) -> int | None:
+        """Of its fp32 weights, on disk and in memory; int8 takes about a quarter."""
+        return None if self.parameters is None else round(4 * self.parameters)
+
+    def check_opens(self) -> None:
+        """Raises InvalidModel with the reason, if no model of this kind can be opened."""
+        if self.opens in ("not yet", "never"):
+            raise InvalidModel(
+                f"{self.name} cannot be opened{' yet' if self.opens == 'not yet' else ''}: "
+                f"{self.why}. `flashrank-lite models list` shows those that can"
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-clean; what is not known is left out."""
         fields = {**vars(self), "figure": vars(self.figure) if self.figure else None}
+        fields["megabytes"] = self.megabytes
         clean = {k: list(v) if isinstance(v, tuple) else v for k, v in fields.items()}
         return {key: value for key, value in clean.items() if value not in (None, [])}
 
@@ -70,7 +100,8 @@ class Entry:
 def entries() -> tuple[Entry, ...]:
     """All entries, in the order of the file."""
     content = pkgutil.get_data(__package__, "catalog.json")  # from a zip file, too
-    return tuple(_entry(row) for row in json.loads(content or b"")["models"])
+    data = json.loads(content or b"")
+    return tuple(_entry(row, data["milliseconds"]) for row in data["models"])
 
 
 def find(name: str) -> Entry | None:
@@ -101,7 +132,9 @@ def _by_name() -> Mapping[str, Entry]:
     return found
 
 
-def _entry(row: dict[str, Any]) -> Entry:
+def _entry(row: dict[str, Any], milliseconds: Mapping[str, int]) -> Entry:
     figure = row.get("figure")
     lists = {key: tuple(row.get(key, ())) for key in ("aliases", "languages")}
-    return Entry(**{**row, **lists, "figure": Figure(**figure) if figure else None})
+    known: dict[str, Any] = {"figure": Figure(**figure) if figure else None}
+    known["milliseconds"] = milliseconds.get(row.get("shape", ""))
+    return Entry(**{**row, **lists, **known})

@@ -127,6 +127,8 @@ def find(model: Model = None, revision: str | None = None) -> Place:
     from flashrank_lite.models import catalog
 
     entry = catalog.find(model)
+    if entry is not None:
+        entry.check_opens()
     repository = entry.repository if entry is not None and entry.repository else model
     if entry is None and not is_repository(model):
         near = catalog.nearest(model)

@@ -12,8 +12,8 @@ import logging
 import os
 import threading
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from flashrank_lite.errors import (
     RankerClosed,
     first_line,
 )
+from flashrank_lite.in_flight import InFlight
 from flashrank_lite.logits import Output
 from flashrank_lite.options import Providers
 from flashrank_lite.runtime import at_exit
@@ -74,7 +75,7 @@ class Sessions:
         self.workers = threads if on_cpu and _is_small(file) else 1
         self._open: dict[int, Any] = {}  # by the threads of a run
         self._pid = os.getpid()
-        self._closed = False
+        self._in_flight = InFlight()
         self._had_long_row = False
         self._opened_file: object = None  # what identifies the file that the sessions are of
         self._reset_locks()
@@ -91,26 +92,15 @@ class Sessions:
     @property
     def closed(self) -> bool:
         """Whether `close` was called."""
-        return self._closed
+        return self._in_flight.closed
 
-    @contextmanager
-    def in_use(self) -> Iterator[None]:
+    def in_use(self) -> AbstractContextManager[None]:
         """A call: its runs finish even if the sessions are closed meanwhile.
 
         Raises:
             RankerClosed: they are closed already.
         """
-        counting = self._counting  # a fork replaces it
-        with counting:
-            if self._closed:
-                raise RankerClosed("this ranker is closed: make a new Ranker, or close it later")
-            self._calls += 1
-        try:
-            yield
-        finally:
-            with counting:
-                self._calls -= 1
-                self._free_if_closed()
+        return self._in_flight.one()
 
     def run(
         self, feeds: Mapping[str, NDArray[Any]], output: str, *, all_threads: bool = True
@@ -163,9 +153,7 @@ class Sessions:
 
     def close(self) -> None:
         """Let go of the sessions; calls in flight finish first. Closing twice is fine."""
-        with self._counting:
-            self._closed = True
-            self._free_if_closed()
+        self._in_flight.close(self._free)
 
     def reset_after_fork(self) -> None:
         """In a forked child: leave the parent's sessions alone and open our own when needed.
@@ -179,14 +167,13 @@ class Sessions:
         self._reset_locks()  # the parent's may have been taken
         self._pid = os.getpid()
 
-    def _free_if_closed(self) -> None:
-        if self._closed and self._calls <= 0:
-            self._open = {}
+    def _free(self) -> None:
+        self._open = {}
 
     def _reset_locks(self) -> None:
         self._slots = threading.BoundedSemaphore(self.workers)
         self._counting = threading.Lock()
-        self._running = self._calls = 0
+        self._running = 0
 
     def _run(
         self, threads: int, feeds: Mapping[str, Any], outputs: Sequence[str]
@@ -208,7 +195,7 @@ class Sessions:
             if self._pid != os.getpid():
                 self.reset_after_fork()
             sessions = self._open  # `close` puts another one in its place
-            if self._closed and self._calls <= 0:
+            if self._in_flight.freed:
                 raise RankerClosed("this ranker is closed: make a new Ranker, or close it later")
             if not sessions:
                 self._opened_file = _identity(self.file)

@@ -9,7 +9,9 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import ceil
+from numbers import Integral
 from pathlib import Path
+from typing import Any
 
 from flashrank_lite.errors import InvalidInput
 
@@ -49,11 +51,12 @@ def resolve_threads(
         InvalidInput: the argument or the variable is not a whole number from 1 to 1024.
     """
     if argument is not None:
-        if isinstance(argument, bool) or not isinstance(argument, int):
+        given: Any = argument
+        if isinstance(given, bool) or not isinstance(given, Integral):  # numpy's count as well
             raise InvalidInput(f"threads must be a whole number or None, not {argument!r}")
-        if not 1 <= argument <= MOST_THREADS:
+        if not 1 <= given <= MOST_THREADS:
             raise InvalidInput(f"threads must be from 1 to {MOST_THREADS}, not {argument}")
-        return Threads(argument, "argument")
+        return Threads(int(given), "argument")
     environ = os.environ if environ is None else environ
     stated = environ.get(THREADS_VARIABLE, "").strip()
     if stated:

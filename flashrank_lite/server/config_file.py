@@ -83,7 +83,7 @@ def _yaml(text: str, path: Path) -> tuple[dict[str, Any], dict[str, int]]:
         import yaml
     except ImportError as error:
         raise MissingExtra(
-            f'{path} is YAML: install "flashrank-lite[server]", or write it as TOML'
+            f"{path} is YAML, which needs PyYAML; write it as TOML, or install it", "server"
         ) from error
     loader = yaml.SafeLoader(text)
     try:
@@ -116,7 +116,7 @@ def _toml(text: str, path: Path) -> tuple[dict[str, Any], dict[str, int]]:
         try:
             import tomli as tomllib
         except ImportError as error:
-            raise MissingExtra(f'{path} is TOML: install "flashrank-lite[server]"') from error
+            raise MissingExtra(f"{path} is TOML, which needs tomli", "server") from error
     try:
         values = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:  # its message ends with the line

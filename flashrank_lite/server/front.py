@@ -8,7 +8,6 @@ import logging
 import re
 import uuid
 from contextlib import suppress
-from typing import Any
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -143,8 +142,12 @@ def _path(scope: Scope) -> str:
 
 def _route(scope: Scope) -> str:
     """The path as the routes have it: what a client puts into a path is not for the log."""
-    route: Any = scope.get("route")
-    return getattr(route, "path", "-")
+    if "endpoint" not in scope:  # no route of ours
+        return "-"
+    path = _path(scope)
+    for name, value in scope.get("path_params", {}).items():  # one at most, the last part
+        path = path.removesuffix(str(value)) + f"{{{name}}}"
+    return path
 
 
 def _internal(request_id: str) -> Refusal:

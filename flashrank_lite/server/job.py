@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 
 from flashrank_lite.hits import RankedPassage
 from flashrank_lite.server.registry import ServedModel
+from flashrank_lite.strategies.stack import Long
+from flashrank_lite.strategies.windows import MAX_WINDOWS, SIZE, STRIDE
 
 # English has some four characters a token, other scripts about one, in two to four bytes each.
 BYTES_PER_TOKEN = 4
@@ -21,6 +23,7 @@ class Options:
     """How a request is scored; requests with equal options share batches."""
 
     instruction: str | None = None
+    long: Long | None = None
 
 
 class Job:
@@ -44,7 +47,8 @@ class Job:
     ) -> None:
         self.model, self.pairs, self.options = model, pairs, options
         self.hits: list[RankedPassage | None] = [None] * len(pairs)
-        self._costs = [estimate(query, text, model.max_length) for query, text in pairs]
+        long = options.long or model.long
+        self._costs = [estimate(query, text, model.max_length, long) for query, text in pairs]
         self.tokens = self.tokens_left = sum(self._costs)
         # A slice of nearly equal lengths pads less; and pairs of one query stay together.
         queries: dict[str, int] = {}
@@ -96,10 +100,14 @@ class Job:
             self.done.set_exception(error)
 
 
-def estimate(query: str, text: str, max_length: int) -> int:
+def estimate(query: str, text: str, max_length: int, long: Long) -> int:
     """Tokens that the model reads of a pair, about: known before anything is tokenised."""
-    read = (_bytes(query) + _bytes(text)) // BYTES_PER_TOKEN + SPECIAL_TOKENS
-    return min(read, max_length)
+    of_query = _bytes(query) // BYTES_PER_TOKEN + SPECIAL_TOKENS
+    of_text = _bytes(text) // BYTES_PER_TOKEN
+    if long == "truncate" or of_text <= SIZE:
+        return min(of_query + of_text, max_length)
+    windows = min(1 + -(-(of_text - SIZE) // STRIDE), MAX_WINDOWS)
+    return windows * min(of_query + SIZE, max_length)
 
 
 def _bytes(text: str) -> int:

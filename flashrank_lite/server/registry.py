@@ -7,6 +7,7 @@ from typing import Any
 from flashrank_lite.ranker import Ranker
 from flashrank_lite.server.refusals import Refusal
 from flashrank_lite.server.settings import Settings
+from flashrank_lite.strategies.stack import Long
 
 logger = logging.getLogger("flashrank_lite.server")
 
@@ -23,10 +24,11 @@ class ServedModel:
         name: that name.
         ranker: what scores.
         info: what the ranker said of itself when it was opened.
+        long: how it reads a long passage where a request does not say it.
     """
 
-    def __init__(self, name: str, ranker: Ranker) -> None:
-        self.name, self.ranker = name, ranker
+    def __init__(self, name: str, ranker: Ranker, long: Long) -> None:
+        self.name, self.ranker, self.long = name, ranker, long
         self.info: dict[str, Any] = ranker.info()
         self.max_length = int(self.info["max_length"])
 
@@ -58,10 +60,11 @@ class Registry:
                 threads=settings.threads,
                 batch_tokens=settings.batch_tokens,
                 max_length=settings.max_length,
+                long=settings.long,
             )
-            self._models[spec.name] = model = ServedModel(spec.name, ranker)
+            self._models[spec.name] = model = ServedModel(spec.name, ranker, settings.long)
             model.warm_up()
-            logger.info("serving %s: %s", spec.name, model.info["variant"])
+            logger.info("serving %s: %s", spec.name, model.info["graph"])
         self.ready = True
 
     def choose(self, name: str | None) -> ServedModel:

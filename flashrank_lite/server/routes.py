@@ -105,7 +105,7 @@ def _times(facts: Facts) -> dict[str, str]:
     """Text Embeddings Inference's headers; times in milliseconds."""
     total = str(round(facts.seconds * 1000))
     return {
-        "x-compute-type": "cpu",
+        "x-compute-type": facts.device,
         "x-compute-time": total,
         "x-compute-characters": str(facts.characters),
         "x-compute-tokens": str(facts.tokens),

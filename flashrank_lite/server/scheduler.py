@@ -213,7 +213,9 @@ def _score(part: Slice) -> list[list[RankedPassage]]:
             owners.append((number, start))
             start += len(texts)
     with running(part.call):
-        ranked = first.model.ranker.rank_many(queries, lists, instruction=first.options.instruction)
+        ranked = first.model.ranker.rank_many(
+            queries, lists, instruction=first.options.instruction, long=first.options.long
+        )
     hits: list[list[RankedPassage]] = [[] for _ in part.parts]
     for (number, start), found in zip(owners, ranked, strict=True):
         hits[number] += (replace(hit, index=hit.index + start) for hit in found)

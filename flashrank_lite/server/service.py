@@ -39,6 +39,7 @@ class Facts:
     began: float = field(default_factory=time.perf_counter)
     dialect: str = "-"
     model: str = "-"
+    device: str = "cpu"
     passages: int = 0
     characters: int = 0
     tokens: int = 0
@@ -84,7 +85,8 @@ class Service:
             model = self.registry.choose(asked.model)
             job = Job(model, asked.pairs, asked.options)
             check_tokens(job, settings)
-            facts.model, facts.passages = model.name, len(asked.pairs)
+            facts.model, facts.device = model.name, str(model.info["device"])
+            facts.passages = len(asked.pairs)
             facts.characters = sum(len(text) for _, text in asked.pairs)
             facts.read_seconds = facts.seconds
             if settings.log_texts and asked.pairs:
@@ -94,6 +96,8 @@ class Service:
         facts.tokens, facts.truncated = job.tokens, sum(hit.truncated for hit in hits)
         facts.queue_seconds, facts.score_seconds = job.queue_seconds, job.scoring_seconds
         _check_truncation(asked, hits, settings, model.max_length)
+        if asked.blend is not None:
+            hits = asked.blend.of(hits)
         return Ranking(
             request=asked,
             id=facts.id,
@@ -201,7 +205,9 @@ def _check_truncation(
 def _chosen(asked: RankingRequest, hits: list[RankedPassage]) -> list[RankedPassage]:
     """Those to answer, in their order, each with its place in the request."""
     if asked.in_order:
-        hits = sorted(hits, key=lambda hit: -hit.logit)  # stable: ties keep the request's order
+        by = "logit" if asked.blend is None else "score"
+        # stable: ties keep the request's order
+        hits = sorted(hits, key=lambda hit: -getattr(hit, by))
     if asked.min_score is not None:
         score = "logit" if asked.raw_scores else "score"
         hits = [hit for hit in hits if getattr(hit, score) >= asked.min_score]

@@ -9,10 +9,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flashrank_lite.errors import InvalidInput
 
+if TYPE_CHECKING:
+    from flashrank_lite.strategies.stack import Long
+
+LONG = ("windows", "truncate")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 MEBIBYTE = 1024 * 1024
@@ -79,6 +83,14 @@ class Settings:
     )
     batch_tokens: int | None = _setting(None, "tokens that run at the same time", "N")
     max_length: int | None = _setting(None, "tokens per pair at most", "N")
+    long: Long = field(
+        default="windows",
+        metadata={
+            "help": "how a passage longer than the model's window is read: in windows, or its "
+            "beginning (truncate)",
+            "metavar": "HOW",
+        },
+    )
     scorers: int = _setting(2, "slices of work scored at the same time", "N")
     workers: int = _setting(1, "processes behind the port; each holds the models", "N")
     api_keys: tuple[str, ...] = _setting((), "key that clients must send; again for several", "KEY")
@@ -118,6 +130,8 @@ class Settings:
             raise InvalidInput("grace must be 0 seconds or more")
         if not 0 <= self.port <= 65535:
             raise InvalidInput(f"port must be from 0 to 65535, not {self.port}")
+        if self.long not in LONG:
+            raise InvalidInput(f"long must be one of {', '.join(LONG)}")
         if self.log_level not in LOG_LEVELS:
             raise InvalidInput(f"log_level must be one of {', '.join(LOG_LEVELS)}")
         names = [spec.name for spec in self.served()]

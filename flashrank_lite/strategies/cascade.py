@@ -21,7 +21,10 @@ from flashrank_lite.strategies.windows import whole_spans
 T = TypeVar("T", bound=np.generic)
 
 PRUNING_TOKENS = 64
-PRUNING_MARGIN = 4.0
+# Bundled model, passages of 220 tokens (cranfield): nine tenths of the logits change by up to
+# 3.0, and a margin of 2 keeps 94 of a hundred of the best ten for 60% of the tokens; 4 keeps all
+# for 98%.
+PRUNING_MARGIN = 2.0
 
 
 class Cascade:
@@ -72,7 +75,7 @@ class Cascade:
             scorer.close()
 
     def _instructions(self, instruction: str | None) -> list[str | None]:
-        takes = [scorer.info().get("instruction") is not None for scorer in self._scorers]
+        takes = [_takes_instruction(scorer.info()) for scorer in self._scorers]
         if not any(takes):  # then let one say so
             return [instruction] * len(takes)
         return [instruction if one else None for one in takes]
@@ -89,7 +92,7 @@ class EarlyPruning:
         scorer: what reads the passages; a `TokenScorer`, as a `CrossEncoder` is.
         top_k: how many of the best are to be found.
         tokens: of the beginning.
-        margin: in logits; measured on the bundled model (docs/cascades-and-fusion.md).
+        margin: in logits; what it keeps and saves was measured (docs/cascades-and-fusion.md).
 
     Raises:
         InvalidInput: an argument is out of range, or the scorer cannot say where its tokens lie.
@@ -155,6 +158,12 @@ class EarlyPruning:
             return np.arange(len(logits))
         last = np.partition(logits, -self._top_k)[-self._top_k]
         return np.flatnonzero(logits >= last - np.float32(self._margin))
+
+
+def _takes_instruction(info: dict[str, Any]) -> bool:
+    """Whether a scorer does, or one that it holds, by what it says of itself."""
+    later = info.get("then", ())
+    return info.get("instruction") is not None or any(map(_takes_instruction, later))
 
 
 def _shorter(texts: Sequence[str], than: Sequence[str]) -> NDArray[np.bool_]:

@@ -24,9 +24,7 @@ def bm25_scores(query: str, texts: Sequence[str]) -> NDArray[np.float32]:
     try:
         import bm25s
     except ImportError as error:
-        raise MissingExtra(
-            'first_stage="bm25" needs bm25s: pip install "flashrank-lite[bm25]"'
-        ) from error
+        raise MissingExtra('first_stage="bm25" needs bm25s', "bm25") from error
     words = bm25s.tokenize(list(texts), stopwords=None, show_progress=False, return_ids=False)
     asked = bm25s.tokenize([query], stopwords=None, show_progress=False, return_ids=False)[0]
     vocabulary = {word for text in words for word in text}

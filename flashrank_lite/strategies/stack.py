@@ -55,6 +55,10 @@ def stack(model: Scorer, then: Scorer | None, strategies: Strategies) -> Scorer:
     """
     scorer = _reading(model, strategies.long)
     if then is not None:
+        if not hasattr(then, "score"):
+            raise InvalidInput(
+                f"then must be a model's name, its folder or a scorer, not {then!r:.80}"
+            )
         keep = KEEP if strategies.keep is None else required("keep", strategies.keep)
         scorer = Cascade([scorer, _reading(then, strategies.long)], keep=[keep])
     elif strategies.keep is not None:

@@ -19,9 +19,13 @@ from flashrank_lite.strategies.splitting import Span, split
 
 Aggregate = Literal["max", "first", "mean"]
 
+# Pages of 14 to 18,000 words, nDCG@10: truncated 0.786; all in windows of 496 tokens 0.895, of
+# 256 0.898, of 128 0.906; a stride of half the window does no better than one of three quarters.
+# Windows of 256 are short enough to show, and half as many as those of 128.
 SIZE = 256
-STRIDE = 192
-MAX_WINDOWS = 64
+STRIDE_SHARE = 0.75
+# The first 8 windows of these pages 0.820, 16 0.848, 32 0.893, all 0.888; 32 are some 4,700 words.
+MAX_WINDOWS = 32
 BEST_K = 3
 # Windows that are handed on at once: as texts they take some MB, whatever the length of the list.
 CHUNK_WINDOWS = 1024
@@ -110,7 +114,7 @@ class Windows:
         """The wrapped scorer's, and `windows`: how long passages are read."""
         windows = {
             "size": self._size,
-            "stride": self._stride,
+            "stride": self._stride or (_stride(self._size) if self._size else None),
             "aggregate": self._aggregate,
             "max_windows": self._max_windows,
         }
@@ -136,7 +140,7 @@ class Windows:
                 continue
             room = self._scorer.room(one.query, instruction=instruction)
             size = room if self._size is None else min(self._size, room)
-            stride = min(self._stride or max(1, size * 3 // 4), size)
+            stride = min(self._stride or _stride(size), size)
             for place, (text, passage) in enumerate(zip(one.texts, read[number], strict=True)):
                 if not passage.truncated:
                     continue
@@ -204,6 +208,10 @@ class _Read:
             self.span = span
         self.best = sorted([*self.best, logit], reverse=True)[:kept]
         self.truncated |= truncated
+
+
+def _stride(size: int) -> int:
+    return max(1, int(size * STRIDE_SHARE))
 
 
 def whole_spans(texts: Sequence[str]) -> NDArray[np.int32]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flashrank_lite.cli.reading.columnar import kind_of as columnar_kind
 from flashrank_lite.cli.reading.columnar import read_rows
@@ -23,8 +23,9 @@ from flashrank_lite.cli.reading.formats import (
 )
 from flashrank_lite.cli.reading.source import STDIN, extension, read_source
 from flashrank_lite.errors import InvalidInput
-from flashrank_lite.passages import Passage, read_passages
-from flashrank_lite.passages.fields import Fields
+
+if TYPE_CHECKING:
+    from flashrank_lite.passages import Passage
 
 __all__ = [
     "FORMATS",
@@ -73,10 +74,12 @@ def read_placed(
     options: ReadOptions = _DEFAULTS,
     notice: Callable[[str], None] = notify,
     columns: tuple[str, ...] = USUAL,
+    unwrap: bool = True,
 ) -> list[Placed]:
     """As `read_file`, but the values as they stand there, each with its place.
 
-    `columns` are names of which a table must have one, unless `options` names a field.
+    `columns` are names of which a table must have one, unless `options` names a field; `unwrap`
+    says whether a JSON object that holds a list stands for that list.
     """
     data, name = read_source(path)
     columnar = columnar_kind(data)
@@ -85,7 +88,7 @@ def read_placed(
         return [(f"{name}: row {number}", row) for number, row in enumerate(rows, start=1)]
     text = decode(data, name, options.encoding)
     kind = "" if name == STDIN else extension(name)
-    return read_values(text, name, kind, options, notice, columns)
+    return read_values(text, name, kind, options, notice, columns, unwrap)
 
 
 def as_passages(placed: Sequence[Placed], options: ReadOptions = _DEFAULTS) -> list[Passage]:
@@ -94,6 +97,8 @@ def as_passages(placed: Sequence[Placed], options: ReadOptions = _DEFAULTS) -> l
     Raises:
         InvalidInput: one of them has no text.
     """
+    from flashrank_lite.passages import Fields, read_passages  # numpy, which --help need not load
+
     text = Fields(options.fields) if options.fields else None
     try:
         return read_passages([_with_id(*one, options.id_field) for one in placed], text)

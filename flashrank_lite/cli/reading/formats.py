@@ -13,8 +13,6 @@ from typing import Any
 
 from flashrank_lite.cli.reading import delimited
 from flashrank_lite.errors import InvalidInput
-from flashrank_lite.passages import is_passage
-from flashrank_lite.passages.tables import held_list
 
 FORMATS = ("text", "jsonl", "json", "csv", "tsv")
 USUAL = ("text", "page_content", "content")  # columns that hold the text where no field is named
@@ -66,6 +64,7 @@ def read_values(
     options: ReadOptions,
     notice: Callable[[str], None],
     columns: tuple[str, ...] = USUAL,
+    unwrap: bool = True,
 ) -> list[Placed]:
     """The passages of a file, as they stand in it.
 
@@ -76,6 +75,7 @@ def read_values(
         options: what the user says.
         notice: is told what the content was taken for, where only the content says it.
         columns: what a table must have one of, where no field is named.
+        unwrap: whether a JSON object that holds a list of passages stands for that list.
 
     Raises:
         InvalidInput: with the place, and what to do about it.
@@ -97,7 +97,10 @@ def read_values(
     if chosen == "jsonl":
         return list(_read_jsonl(text, name))
     if chosen == "json":
-        return list(_read_json(text, name))
+        value = _load_json(text, name)
+        if isinstance(value, dict):
+            value = _held(value, name, options) if unwrap else [value]
+        return _items(value, name)
     return list(_read_delimited(text, name, chosen, options, columns))
 
 
@@ -109,11 +112,11 @@ def sniff(text: str, options: ReadOptions) -> tuple[str, str | None]:
     if start == "[" and inside in ("{", '"', "]"):
         return "json", "a JSON array"
     if start == "{" and inside in ('"', "}"):
-        if (not _is_json(first, dict) or _holds_list(text)) and _is_json(text, dict):
+        if _is_json(text, dict):
             return "json", "one JSON object"
-        return "jsonl", "JSON, one passage a line"
+        return "jsonl", "JSON, one object a line"
     if start == '"' and _is_json(first, str):
-        return "jsonl", "JSON, one passage a line"
+        return "jsonl", "JSON, one string a line"
     wanted = options.fields[0] if options.fields else USUAL[0]
     delimiter = delimited.guess_delimiter(text, wanted)
     if delimiter is not None:
@@ -126,15 +129,6 @@ def sniff(text: str, options: ReadOptions) -> tuple[str, str | None]:
 def _is_json(text: str, kind: type) -> bool:
     try:
         return isinstance(json.loads(text), kind)
-    except (ValueError, RecursionError):
-        return False
-
-
-def _holds_list(text: str) -> bool:
-    """Whether text is one JSON object that holds a list of passages."""
-    try:
-        value = json.loads(text)
-        return not is_passage(value) and held_list(value) is not None
     except (ValueError, RecursionError):
         return False
 
@@ -162,9 +156,9 @@ def _read_jsonl(text: str, name: str) -> Iterator[Placed]:
         yield place, value
 
 
-def _read_json(text: str, name: str) -> Iterator[Placed]:
+def _load_json(text: str, name: str) -> Any:
     try:
-        value = json.loads(text)
+        return json.loads(text)
     except json.JSONDecodeError as error:
         hint = "one object a line is --input jsonl, " if error.msg == "Extra data" else ""
         raise InvalidInput(
@@ -173,24 +167,26 @@ def _read_json(text: str, name: str) -> Iterator[Placed]:
         ) from None
     except (ValueError, RecursionError) as error:
         raise InvalidInput(f"{name}: not JSON that can be read ({error})") from None
-    if isinstance(value, dict):
-        value = _held(value, name)
+
+
+def _items(value: Any, name: str) -> list[Placed]:
     if not isinstance(value, list):
         raise InvalidInput(f"{name}: {kind_of(value)}, not an array of passages: put it in [ ]")
-    for position, item in enumerate(value, start=1):
-        yield f"{name}: item {position}", item
+    return [(f"{name}: item {position}", item) for position, item in enumerate(value, start=1)]
 
 
-def _held(value: dict[str, Any], name: str) -> Any:
-    """The list that an object holds, as a search engine's answer does; the object in a list, if it
-    is a passage itself."""
-    if is_passage(value):
+def _held(value: dict[str, Any], name: str, options: ReadOptions) -> list[Any]:
+    """The list that an object holds, as a search engine's answer does, or the object in a list."""
+    from flashrank_lite.passages import Fields, is_passage
+    from flashrank_lite.passages.tables import held_list
+
+    if is_passage(value, Fields(options.fields) if options.fields else None):
         return [value]
     try:
         held = held_list(value)
     except InvalidInput as error:
         raise InvalidInput(f"{name}: {error}") from None
-    return value if held is None else held
+    return [value] if held is None else list(held)
 
 
 def _read_delimited(

@@ -98,7 +98,7 @@ class Logits(torch.nn.Module):
 
 
 class T5Classifier(torch.nn.Module):
-    """``T5ForSequenceClassification``, its reading of the last end-of-sequence token traceable.
+    """`T5ForSequenceClassification`, its reading of the last end-of-sequence token traceable.
 
     transformers selects with a boolean mask, so that the number of rows depends on the ids.
     """
@@ -120,7 +120,7 @@ class T5Classifier(torch.nn.Module):
 
 
 def last_state(states: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
-    """Of states (n, tokens, hidden) the last one where ``real`` (n, tokens) holds: (n, hidden)."""
+    """Of states (n, tokens, hidden) the last one where `real` (n, tokens) holds: (n, hidden)."""
     places = torch.arange(real.shape[1]).unsqueeze(0)
     last = (places * real.to(torch.long)).max(1).values
     picked = last.view(-1, 1, 1).expand(-1, 1, states.shape[-1])

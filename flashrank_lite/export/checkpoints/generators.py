@@ -25,7 +25,7 @@ from flashrank_lite.export.checkpoints.recipes import Recipe, answer_ids
 from flashrank_lite.export.source import Source
 from flashrank_lite.models.config import activation
 
-# Of the cut head against the whole one: some families scale or cap their logits.
+# Largest difference of the cut head to the whole one: some families scale or cap their logits.
 HEAD_TOLERANCE = 1e-3
 INPUTS = ("input_ids", "attention_mask")
 
@@ -41,7 +41,7 @@ def read_decoder(checkpoint: Checkpoint, recipe: Recipe) -> Source:
 
 
 def read_decoder_by_ids(checkpoint: Checkpoint, recipe: Recipe, yes: int, no: int | None) -> Source:
-    """As ``read_decoder``, with the ids of the answers."""
+    """As `read_decoder`, with the ids of the answers."""
     model = load_model(checkpoint, AutoModelForCausalLM, "language model head")
     module = Decoder(model.base_model, _cut_head(model, yes, no))
     ids = torch.arange(2, 9).unsqueeze(0) % checkpoint.config.vocab_size

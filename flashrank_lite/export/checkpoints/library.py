@@ -51,8 +51,7 @@ class _CrossEncoder:
             import sentence_transformers
         except ImportError as error:
             raise MissingExtra(
-                f"the export is compared with sentence-transformers ({error}): "
-                'pip install "flashrank-lite[export]"'
+                f"the export is compared with sentence-transformers ({error})", "export"
             ) from error
         self.name = f"sentence-transformers {sentence_transformers.__version__}"
         self._relevant = head.get("relevant")

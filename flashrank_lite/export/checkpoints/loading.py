@@ -171,7 +171,7 @@ def load_model(checkpoint: Checkpoint, kind: Any, what: str) -> Any:
     Args:
         checkpoint: the folder.
         kind: an Auto class of transformers.
-        what: what is missing if the checkpoint lacks weights that ``kind`` needs.
+        what: what is missing if the checkpoint lacks weights that `kind` needs.
 
     Raises:
         InvalidModel: transformers cannot load it, weights are missing, or this machine has not the
@@ -222,13 +222,13 @@ def quietly() -> Iterator[None]:
 def as_source(
     checkpoint: Checkpoint, module: torch.nn.Module, inputs: tuple[str, ...], **more: Any
 ) -> Source:
-    """What an exporter takes: ``module``, and what the checkpoint's files say beside it.
+    """What an exporter takes: `module`, and what the checkpoint's files say beside it.
 
     Args:
         checkpoint: the folder.
-        module: takes ``inputs``, returns logits.
+        module: takes `inputs`, returns logits.
         inputs: the names of its inputs.
-        more: other attributes of ``Source``, or other values for them.
+        more: other attributes of `Source`, or other values for them.
 
     Raises:
         InvalidModel: this machine has not the memory or the disk for it.
@@ -249,7 +249,7 @@ def as_source(
 def _check_room_unloaded(checkpoint: Checkpoint, kind: Any) -> None:
     """Weigh the model by its configuration alone, before gigabytes are read.
 
-    A vocabulary head that is not the embeddings too does not count: of it a row or two stay.
+    An untied LM head is not counted: only one or two of its rows are kept.
     """
     try:
         with quietly(), torch.device("meta"):
@@ -282,8 +282,7 @@ def _arguments(settings: Json, *kinds: str) -> Json:
 
 def _load_tokenizer(folder: Path, settings: Json, known: int) -> Any:
     """The tokenizer as the library builds it; `known` is the size of the model's vocabulary."""
-    there = (folder / TOKENIZER).is_file()
-    lacks = f"{folder} has no {TOKENIZER}, and"
+    lacking = "" if (folder / TOKENIZER).is_file() else f" has no {TOKENIZER}, and"
     try:
         with quietly():
             tokenizer = AutoTokenizer.from_pretrained(
@@ -294,16 +293,14 @@ def _load_tokenizer(folder: Path, settings: Json, known: int) -> Any:
             )
         backend = tokenizer.backend_tokenizer
     except Exception as error:  # every converter fails in its own way
-        problem = f"the tokenizer in {folder} ({first_line(error)}): correct tokenizer_config.json"
-        if not there:
-            problem = f"the tokenizer that it has ({first_line(error)}): save its fast one there"
         raise InvalidModel(
-            f"{'' if there else f'{lacks} '}transformers cannot load {problem}"
+            f"{folder}{lacking} has no tokenizer that transformers can load ({first_line(error)}): "
+            f"correct tokenizer_config.json, or save the fast tokenizer there as {TOKENIZER}"
         ) from error
     if backend.get_vocab_size() < known / 2:  # without its vocabulary some classes make up one
         raise InvalidModel(
-            f"{folder if there else lacks} {'has' if there else ''} a tokenizer that knows "
-            f"{backend.get_vocab_size()} tokens of {known}: put its vocabulary there"
+            f"{folder}{lacking} has a tokenizer that knows {backend.get_vocab_size()} tokens of "
+            f"{known}: put its vocabulary there"
         )
     if settings.get("do_lower_case") and not _lowers(backend.normalizer):
         steps = [] if backend.normalizer is None else [backend.normalizer]

@@ -1,4 +1,4 @@
-"""A Hugging Face reranker folder → what ``export_folder`` takes."""
+"""A Hugging Face reranker folder → what `export_folder` takes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from flashrank_lite.models.manifest import read_json
 UNTRACEABLE = {
     "fnet": "its Fourier transform has no ONNX operator",
     "funnel": "it pools tokens to sizes that a trace fixes to those of its example",
-    "longformer": "it pads text to whole windows, whose number a trace fixes to that of its example",
+    "longformer": "it pads text to whole windows, whose number a trace fixes",
 }
 
 
@@ -36,7 +36,7 @@ def read_checkpoint(
     relevant: str | None = None,
     parse_special: bool = False,
 ) -> Source:
-    """Load a reranker (``config.json``, weights, a tokenizer) as transformers saves it.
+    """Load a reranker (`config.json`, weights, a tokenizer) as transformers saves it.
 
     Sequence classifiers, decoders and T5 models that answer in words, and the modular rerankers of
     sentence-transformers. Code in the folder is never run, and nothing is unpickled but tensors.
@@ -53,7 +53,7 @@ def read_checkpoint(
     Raises:
         ModelNotFound: there is no such folder.
         InvalidModel: it cannot be exported as a reranker; the message says why.
-        InvalidInput: ``max_length`` is more than the model takes.
+        InvalidInput: `max_length` is more than the model takes.
     """
     if not folder.is_dir():
         raise ModelNotFound(

@@ -1,4 +1,4 @@
-"""How decoder and T5 rerankers are asked: each family's prompt, and the tokens that answer.
+"""Prompts of decoder and T5 rerankers, and the tokens that answer.
 
 The prompts are those the models were trained with; another one makes scores that are almost random.
 """

@@ -1,9 +1,9 @@
 """Finds plain attention in a fp32 graph, so that one operator can do all of it.
 
-ONNX's ``Attention`` splits the heads, adds the mask, takes the softmax and mixes, without a
+ONNX's `Attention` splits the heads, adds the mask, takes the softmax and mixes, without a
 transposed copy of anything: for 5 texts of 100 tokens, 384 wide, on one core 1.14 ms where the
-single operators take 1.58 and onnxruntime's ``QAttention`` (less the products that are part of it)
-1.52. What it does not know (rotary positions) is left as it is.
+single operators take 1.58 and onnxruntime's `QAttention` (less the products that are part of it)
+1.52. Attention that it cannot express (rotary positions) stays as it is.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ MASKED = -60.0
 
 @dataclass(frozen=True)
 class Attention:
-    """``softmax(scale * q @ k.T + bias) @ v`` for each of ``heads`` heads.
+    """`softmax(scale * q @ k.T + bias) @ v` for each of `heads` heads.
 
     Attributes:
         query, key, value: names of the tensors, (n, tokens, hidden), before they are split.
-        value_weight: the constant matrix whose product ``value`` is; None if there is none.
+        value_weight: the constant matrix whose product `value` is; None if there is none.
         heads: how many.
         bias: name of what is added before the softmax, (n, 1 or heads, 1 or tokens, others).
-        wide: whether ``bias`` has a row for each token.
+        wide: whether `bias` has a row for each token.
         output: name of the mixed values, (n, tokens, hidden).
-        nodes: names of all nodes that it consists of, the last of which gives ``output``.
-        split: name of the node among them that splits ``query``.
+        nodes: names of all nodes that it consists of, the last of which gives `output`.
+        split: name of the node among them that splits `query`.
     """
 
     query: str
@@ -56,7 +56,7 @@ class Attention:
 
 @dataclass(frozen=True)
 class _Shape:
-    """Attention as the graph's structure tells it; ``heads`` and ``wide`` are still open."""
+    """Attention as read off the structure, before a run gives `heads` and `wide`."""
 
     sides: tuple[str, str, str]
     scale: float
@@ -67,7 +67,7 @@ class _Shape:
 
     @property
     def tensors(self) -> tuple[str, ...]:
-        """Those that a run has to show."""
+        """Names of the tensors whose shapes a run has to give."""
         return (*self.sides, self.bias, self.softmax, self.output)
 
 
@@ -103,7 +103,7 @@ def fuse_attention(model: onnx.ModelProto, found: Sequence[Attention]) -> onnx.M
     """Put the one operator in the place of each attention, in place.
 
     Returns:
-        ``model``, which from now on takes ``OPSET``.
+        `model`, which from now on takes `OPSET`.
     """
     graph = model.graph
     inside = {name: attention for attention in found for name in attention.nodes}
@@ -132,7 +132,7 @@ def fuse_attention(model: onnx.ModelProto, found: Sequence[Attention]) -> onnx.M
 
 def _renew(graph: onnx.GraphProto) -> None:
     """Write operators of version 17 as they are from 18 on: the axes of a reduction are an input,
-    and ``Split`` is told in how many equal parts."""
+    and `Split` is told in how many equal parts."""
     for node in graph.node:
         if node.op_type == "Split" and len(node.input) == 1:
             node.attribute.append(helper.make_attribute("num_outputs", len(node.output)))
@@ -205,7 +205,7 @@ class _Finder:
         return [shape for shape in found if shape is not None]
 
     def weight(self, name: str) -> str | None:
-        """The constant matrix whose product, with or without a bias, ``name`` is."""
+        """The constant matrix whose product, with or without a bias, `name` is."""
         node = self._source(name, "Add", "MatMul")
         if node is not None and node.op_type == "Add":
             inner = [n for n in node.input if len(self._dims(n)) != 1]
@@ -260,7 +260,7 @@ class _Finder:
         return self._constants[name].dims if name in self._constants else ()
 
     def _source(self, name: str, *operators: str) -> onnx.NodeProto | None:
-        """The node that gives ``name`` to one reader alone, if it is such an operator."""
+        """The node that gives `name` to one reader alone, if it is such an operator."""
         node = self._from.get(name)
         fits = node is not None and node.op_type in operators and len(self._to[name]) == 1
         return node if fits else None

@@ -22,7 +22,8 @@ from flashrank_lite.export.graph.rounding import (
 )
 from flashrank_lite.export.graph.weights import value
 
-# Of each activation that the rounding is fitted on. A matrix of 1,536 rows wants six times as many:
+# Rows of each activation that the rounding is fitted on. A matrix of 1,536 rows needs six times the
+# least:
 # with 3,072 its fit to the activations does not carry over to other text.
 ROWS, LEAST_ROWS = 9216, 3072
 ROWS_BYTES = 2 << 30  # of all activations together, from which on there are fewer rows
@@ -38,11 +39,11 @@ class Product:
 
 @dataclass(frozen=True)
 class Rounded:
-    """What the products of one group come to.
+    """The rounded products of one group.
 
     Attributes:
         divisors: of the columns of the sources, (inner,).
-        folded: whether whatever gives the sources has divided them already.
+        folded: whether the node that produces the sources already divides them.
         scales: of each source.
         matrices: of each product, by its weight.
     """
@@ -60,7 +61,7 @@ def calibrate(
     feeds: Sequence[Feeds],
     by_token: Container[str] = (),
 ) -> dict[str, Rounded]:
-    """Round the products ``plan`` of the graph; the answer for a source is that of its group.
+    """Round the products in `plan`; each source maps to the result of its group.
 
     Args:
         model: the fp32 graph.
@@ -75,7 +76,7 @@ def calibrate(
     narrowed: dict[str, NDArray[np.float32]] = {}  # by what the columns of a matrix are divided
 
     def matrix(name: str) -> NDArray[np.float32]:
-        """Read when its turn comes: all of them are as much as the model."""
+        """Read one at a time: together they are as large as the model."""
         found: NDArray[np.float32] = value(constants[name])
         return found / narrowed[name] if name in narrowed else found
 
@@ -119,7 +120,7 @@ def calibrate(
 def sample(
     model: onnx.ModelProto, names: list[str], feeds: Sequence[Feeds]
 ) -> dict[str, NDArray[np.float32]]:
-    """Some rows, (rows, width), of what each tensor ``names`` holds on real text.
+    """Some rows, (rows, width), of what each tensor `names` holds on real text.
 
     Padded positions do not count: they never reach a score.
     """

@@ -1,7 +1,7 @@
 """fp32 graph → int8 products with static activation scales.
 
-Every ``MatMul`` with a large constant matrix becomes ``QuantizeLinear`` (one scale for the tensor,
-fixed by calibration) and ``MatMulIntegerToFloat`` (8-bit weights, one scale a column), plain
+Every `MatMul` with a large constant matrix becomes `QuantizeLinear` (one scale for the tensor,
+fixed by calibration) and `MatMulIntegerToFloat` (8-bit weights, one scale a column), plain
 attention one operator. Scales that are fixed make a score independent of the batch it is computed
 in, which dynamic quantisation does not (onnxruntime#10111), and save the pass that looks for the
 range.
@@ -43,7 +43,7 @@ def quantise_products(
             feed-forward layer), which half of the rounding's damage comes from.
 
     Returns:
-        ``model``.
+        `model`.
 
     Raises:
         InvalidModel: the graph has no product to quantise.
@@ -216,7 +216,7 @@ class _Writer:
         self._graph.initializer.append(numpy_helper.from_array(constant, name))
 
     def _first(self, name: str) -> bool:
-        """Whether ``name`` is asked for the first time."""
+        """Whether `name` is asked for the first time."""
         new = name not in self._done
         self._done.add(name)
         return new

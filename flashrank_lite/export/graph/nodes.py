@@ -1,4 +1,4 @@
-"""What the passes over a graph have in common: looking inside it, and cleaning up after them."""
+"""Shared by the passes over a graph: watching its tensors, and removing unused nodes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Feeds = Mapping[str, NDArray[np.int64]]
 def watch(
     model: onnx.ModelProto, names: list[str]
 ) -> Callable[[Feeds], dict[str, NDArray[np.float32]]]:
-    """A function from a batch to the values of the tensors ``names`` inside the graph."""
+    """A function from a batch to the values of the tensors `names` inside the graph."""
     watched = onnx.ModelProto()
     watched.CopyFrom(model)
     known = {output.name for output in watched.graph.output}

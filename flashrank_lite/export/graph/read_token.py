@@ -1,8 +1,8 @@
-"""Computes of the last layer only what the head reads of it.
+"""Computes only the part of the last layer that the head reads.
 
-A classifier reads the state of one token, most often the first. The last layer's keys and values
-are still needed of all tokens, but its queries, the softmax, the feed-forward part and the norms
-only of that one: of six layers one is nearly gone, of two nearly half, and no score changes.
+A classifier reads the state of one token, most often the first. The last layer
+still needs keys and values of all tokens, but queries, softmax, feed-forward part and norms only of
+that one. This saves nearly one layer of six, or nearly half of two, and changes no score.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ _ROWWISE = {
 
 
 def keep_read_token(model: onnx.ModelProto, feeds: Sequence[Feeds]) -> onnx.ModelProto:
-    """Have the operators behind the last attention see one token, if the head reads only one.
+    """Narrow the last layer to one token, if the head reads only one.
 
     Args:
-        model: an fp32 graph as ``to_onnx`` gives it; constants are initializers.
+        model: an fp32 graph as `to_onnx` gives it; constants are initializers.
         feeds: a batch of real text, to see shapes by.
 
     Returns:
-        ``model``, changed in place.
+        `model`, changed in place.
     """
     graph = model.graph
     constants = {tensor.name: tensor for tensor in graph.initializer}
@@ -46,7 +46,7 @@ def keep_read_token(model: onnx.ModelProto, feeds: Sequence[Feeds]) -> onnx.Mode
 
 
 class _Region:
-    """The nodes of which one token is wanted.
+    """Nodes that need only one token.
 
     Attributes:
         nodes: their names.
@@ -145,7 +145,7 @@ def _narrow(
 
 
 def _constant_place(node: onnx.NodeProto, constants: dict[str, onnx.TensorProto]) -> int | None:
-    """Which token ``node`` takes out of (n, tokens, hidden); None if it does no such thing."""
+    """Which token `node` takes out of (n, tokens, hidden); None if it does no such thing."""
     axis = next((a.i for a in node.attribute if a.name == "axis"), 0)
     if node.op_type != "Gather" or axis != 1 or node.input[0] in constants:
         return None

@@ -34,7 +34,7 @@ SMOOTHING = 0.6  # exponent of a column's largest magnitude; 0.25 to 0.75 were t
 # Shares of the observed range tried for the least error of the result: the rare extremes are
 # clipped when that makes everything else finer.
 CLIPS = tuple(np.geomspace(1.0, 0.5, 12))
-# Of the mean diagonal, added to it: what text never excites stays as it is and is simply rounded.
+# Share of the mean diagonal added to it: rows that text never excites are simply rounded.
 DAMPING = 0.01
 # Rows of activations for each row of the matrix, at the least, to fit it by: of fewer (a last layer
 # of which one token is read, the decoder of a T5) the fit knows those texts alone. monoT5 in small,
@@ -52,7 +52,7 @@ class Scale:
     zero_point: int
 
     def rounded(self, values: Floats) -> Floats:
-        """``values`` as their 8 bits give them back."""
+        """`values` as their 8 bits give them back."""
         stored = np.clip(np.rint(values / self.scale) + self.zero_point, 0, 255)
         return np.asarray((stored - self.zero_point) * self.scale, np.float32)
 
@@ -127,7 +127,7 @@ def token_scale(rows: Floats, weights: Sequence[Floats]) -> TokenScale:
 
 
 def round_matrix(weight: Floats, exact: Floats, rounded: Floats) -> Matrix:
-    """Round ``weight``, (inner, columns).
+    """Round `weight`, (inner, columns).
 
     Args:
         weight: the matrix.
@@ -151,11 +151,11 @@ def round_matrix(weight: Floats, exact: Floats, rounded: Floats) -> Matrix:
 
 
 def _compensated(target: Floats, gram: NDArray[np.float64]) -> Floats:
-    """Whole numbers near ``target``, (inner, columns), so that ``rows @ target`` changes little.
+    """Whole numbers near `target`, (inner, columns), so that `rows @ target` changes little.
 
     Args:
         target: the matrix, in units of its scales.
-        gram: ``rows.T @ rows`` of the activations, damped.
+        gram: `rows.T @ rows` of the activations, damped.
     """
     order = np.argsort(-np.diag(gram))  # what text excites most is rounded while all can take it up
     inverse = np.linalg.inv(gram[np.ix_(order, order)])

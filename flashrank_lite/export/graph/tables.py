@@ -2,7 +2,7 @@
 
 4 bits: two codes a byte, one fp16 scale for 64 columns. 8 bits: one scale a row. Either way only
 the rows that are looked up are ever widened, by plain operators: for 500 tokens of 384 columns they
-take 0.5 ms where ``GatherBlockQuantized`` takes 5.
+take 0.5 ms where `GatherBlockQuantized` takes 5.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ FOUR_BIT_ROWS = 8192  # larger tables take 4 bits, smaller ones (positions) 8
 
 
 def quantise_tables(model: onnx.ModelProto, *, bits: int) -> onnx.ModelProto:
-    """Shrink the constant tables that ``Gather`` looks rows up in, in place.
+    """Shrink the constant tables that `Gather` looks rows up in, in place.
 
     Args:
         model: the graph.
-        bits: 4 or 8, for tables of ``FOUR_BIT_ROWS`` rows or more, looked up by ids of shape
+        bits: 4 or 8, for tables of `FOUR_BIT_ROWS` rows or more, looked up by ids of shape
             (n, tokens); smaller ones take 8.
 
     Returns:
-        ``model``.
+        `model`.
     """
     graph = model.graph
     constants = {tensor.name: tensor for tensor in graph.initializer}
@@ -126,7 +126,7 @@ def _eight_bits(
 
 
 def _add_constants(graph: onnx.GraphProto, constants: dict[str, NDArray[Any]]) -> None:
-    """Add what is not there yet: a table may be looked up twice."""
+    """Add the constants that are new: a table may be looked up twice."""
     known = {tensor.name for tensor in graph.initializer}
     graph.initializer.extend(
         numpy_helper.from_array(constant, name)

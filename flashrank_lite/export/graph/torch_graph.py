@@ -19,7 +19,7 @@ from flashrank_lite.export.graph.weights import SMALLEST_OUTSIDE, data_file, rea
 
 OPSET = 18  # the first with BitwiseAnd, for tables of 4 bits
 # From LayerNormalization on, to the last that the tracer writes. What is fused later may raise the
-# version of an int8 graph (``attention.py``).
+# version of an int8 graph (`attention.py`).
 OPSETS = range(17, 21)
 # Without it MiniLM-L6 int8 takes 312 ms for 100 passages instead of 367.
 UNWANTED_FUSIONS = ["SkipLayerNormFusion"]
@@ -29,7 +29,7 @@ def check_opset(opset: int) -> None:
     """Refuse a version of the operators that cannot be written, before anything is loaded.
 
     Raises:
-        InvalidInput: it is none of ``OPSETS``.
+        InvalidInput: it is none of `OPSETS`.
     """
     if opset not in OPSETS:
         raise InvalidInput(f"opset must be from {OPSETS[0]} to {OPSETS[-1]}, not {opset}")
@@ -41,17 +41,17 @@ def to_onnx(
     inputs: tuple[str, ...] = JOINED_INPUTS,
     opset: int = OPSET,
 ) -> onnx.ModelProto:
-    """Trace ``module`` with any number of rows and tokens, then fuse.
+    """Trace `module` with any number of rows and tokens, then fuse.
 
     Args:
-        module: takes the tensors ``inputs`` names, in that order, and returns logits
+        module: takes the tensors `inputs` names, in that order, and returns logits
             of shape (n, classes).
-        folder: where the weights stay that one ONNX file cannot hold (``weights.py``).
+        folder: where the weights stay that one ONNX file cannot hold (`weights.py`).
         inputs: names of its inputs.
-        opset: version of the ONNX operators, one of ``OPSETS``.
+        opset: version of the ONNX operators, one of `OPSETS`.
 
     Returns:
-        An fp32 graph with the output ``logits``; onnxruntime's own fused operators in it.
+        An fp32 graph with the output `logits`; onnxruntime's own fused operators in it.
     """
     example = {name: _example(name) for name in inputs}
     try:
@@ -123,7 +123,7 @@ def _fuse(path: Path, fused: Path) -> onnx.ModelProto:
     entries = {
         "session.optimized_model_external_initializers_file_name": data_file(fused).name,
         "session.optimized_model_external_initializers_min_size_in_bytes": str(SMALLEST_OUTSIDE),
-        "session.disable_prepacking": "1",  # it is never run: a second copy of the weights less
+        "session.disable_prepacking": "1",  # never run, so skip the prepacked copy
     }
     for key, entry in entries.items():
         options.add_session_config_entry(key, entry)

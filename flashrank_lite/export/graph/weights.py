@@ -26,7 +26,7 @@ SUFFIX = "_data"  # of the file beside a graph, as the Hub's repositories call i
 
 
 def data_file(graph: Path) -> Path:
-    """The file that holds the weights of ``graph``, if the graph does not."""
+    """The file that holds the weights of `graph`, if the graph does not."""
     return graph.with_name(graph.name + SUFFIX)
 
 
@@ -132,7 +132,7 @@ def _entries(tensor: onnx.TensorProto) -> dict[str, str]:
 def _place(
     tensor: onnx.TensorProto, file: Path, offset: int | None = None, length: int | None = None
 ) -> None:
-    """Say where the bytes of a tensor are; without ``offset`` only the file is another one."""
+    """Say where the bytes of a tensor are; without `offset` only the file is another one."""
     entries = _entries(tensor) | {"location": str(file)}
     if offset is not None:
         entries = {"location": str(file), "offset": str(offset), "length": str(length)}

@@ -19,7 +19,6 @@ from flashrank_lite.server.dialects.request import (
     RankingRequest,
     validate,
 )
-from flashrank_lite.server.job import Options
 from flashrank_lite.server.refusals import Refusal
 
 # Fields that shorten what is read, which is the model's business here.
@@ -53,6 +52,7 @@ class CohereHit(BaseModel):
     relevance_score: float
     document: str | dict[str, Any] | None = None
     truncated: bool | None = None
+    span: list[int] | None = None
 
 
 class CohereResponse(BaseModel):
@@ -92,7 +92,8 @@ def read(body: Any, *, version: int = 1, infinity: bool = False) -> RankingReque
         dialect="infinity" if infinity else f"cohere{version}",
         model=asked.model,
         pairs=pairs,
-        options=Options(asked.instruction),
+        options=asked.options(),
+        blend=asked.blend(len(pairs)),
         shape=shape,
         top_n=asked.top_n,
         min_score=asked.min_score,

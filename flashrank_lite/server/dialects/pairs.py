@@ -7,7 +7,6 @@ from typing import Any
 from pydantic import BaseModel, Field
 
 from flashrank_lite.server.dialects.request import OwnFields, Ranking, RankingRequest, validate
-from flashrank_lite.server.job import Options
 from flashrank_lite.server.refusals import Refusal
 
 
@@ -47,6 +46,7 @@ class ScoreHit(BaseModel):
     object: str
     score: float
     truncated: bool | None = None
+    span: list[int] | None = None
 
 
 class ScoreResponse(BaseModel):
@@ -71,7 +71,7 @@ def read_metarank(body: Any, model: str) -> RankingRequest:
         dialect="metarank",
         model=model,
         pairs=[(pair.query, pair.text) for pair in asked.input],
-        options=Options(asked.instruction),
+        options=asked.options(),
         shape=shape_metarank,
         in_order=False,
         raw_scores=True,
@@ -108,7 +108,7 @@ def read_score(body: Any) -> RankingRequest:
         dialect="score",
         model=asked.model,
         pairs=list(zip(queries, texts, strict=True)),
-        options=Options(asked.instruction),
+        options=asked.options(),
         shape=shape_score,
         in_order=False,
     )

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from flashrank_lite.hits import RankedPassage
 from flashrank_lite.server.job import Options
 from flashrank_lite.server.refusals import Refusal
+from flashrank_lite.strategies.fusion import WEIGHTS, Kind, from_order, fuse
+from flashrank_lite.strategies.stack import Long
 
 LARGEST_TOP_N = 2**31 - 1
 
@@ -25,6 +28,62 @@ class OwnFields(BaseModel):
     instruction: str | None = Field(
         None, description="What to look for, for models that take an instruction."
     )
+    long: Long | None = Field(
+        None, description="How a passage is read that is longer than the model's window."
+    )
+    fusion: Kind | None = Field(
+        None, description="Sort by a blend with the first stage: its scores, or else its order."
+    )
+    weight: float | None = Field(None, ge=0, le=1, description="Of the model in the blend.")
+    scores: list[float] | None = Field(
+        None, description="Those of the first stage, one for each passage."
+    )
+
+    def options(self) -> Options:
+        """How passages are scored."""
+        return Options(self.instruction, self.long)
+
+    def blend(self, passages: int) -> Blend | None:
+        """How scores are blended with the first stage's, if they are.
+
+        Raises:
+            Refusal: there is not one first-stage score for each passage.
+        """
+        if self.fusion is None:
+            return None
+        if self.scores is not None and len(self.scores) != passages:
+            raise Refusal(
+                422,
+                "invalid_request",
+                f"scores holds {len(self.scores)} numbers for {passages} passages: send one for "
+                "each, or none of them (then their order is taken)",
+            )
+        weight = WEIGHTS[self.fusion] if self.weight is None else self.weight
+        return Blend(self.fusion, weight, None if self.scores is None else tuple(self.scores))
+
+
+@dataclass(frozen=True)
+class Blend:
+    """A blend of the model and the first stage.
+
+    Attributes:
+        kind: as of `flashrank_lite.strategies.fusion`.
+        weight: of the model.
+        scores: of the first stage; None where only its order is known.
+    """
+
+    kind: Kind
+    weight: float
+    scores: tuple[float, ...] | None
+
+    def of(self, hits: Sequence[RankedPassage]) -> list[RankedPassage]:
+        """The hits of all passages, in the request's order, with the blend as their score."""
+        logits = np.array([hit.logit for hit in hits], np.float32)
+        first = from_order(len(hits))
+        if self.scores is not None:
+            first = np.array(self.scores, np.float32)
+        fused = fuse(logits, first, self.kind, self.weight).tolist()
+        return [replace(hit, score=score) for hit, score in zip(hits, fused, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -40,6 +99,7 @@ class RankingRequest:
         in_order: best first; else in the request's order.
         top_n: how many to answer; None for all.
         min_score: what scores less is left out.
+        blend: with the first stage, by which hits are then sorted.
         raw_scores: answer logits.
         documents: answer the texts too.
         refuse_truncation: a passage that the model cannot read whole is an error.
@@ -56,6 +116,7 @@ class RankingRequest:
     in_order: bool = True
     top_n: int | None = None
     min_score: float | None = None
+    blend: Blend | None = None
     raw_scores: bool = False
     documents: bool = False
     refuse_truncation: bool | None = None
@@ -92,7 +153,10 @@ class Ranking:
 
     def extras(self, hit: RankedPassage) -> dict[str, Any]:
         """Fields of our own: only where they say something, so that others' shapes stay theirs."""
-        return {"truncated": True} if hit.truncated else {}
+        extras: dict[str, Any] = {"truncated": True} if hit.truncated else {}
+        if hit.span is not None and hit.span != (0, len(hit.text)):
+            extras["span"] = list(hit.span)
+        return extras
 
 
 def validate(model: type[BaseModel], body: Any) -> Any:

@@ -13,7 +13,6 @@ from flashrank_lite.server.dialects.request import (
     RankingRequest,
     validate,
 )
-from flashrank_lite.server.job import Options
 from flashrank_lite.server.refusals import Refusal
 
 
@@ -36,6 +35,7 @@ class TeiHit(BaseModel):
     score: float
     text: str | None = None
     truncated: bool | None = None
+    span: list[int] | None = None
 
 
 class TeiResponse(RootModel[list[TeiHit]]):
@@ -55,7 +55,8 @@ def read(body: Any) -> RankingRequest:
         dialect="tei",
         model=asked.model,
         pairs=[(asked.query, text) for text in asked.texts],
-        options=Options(asked.instruction),
+        options=asked.options(),
+        blend=asked.blend(len(asked.texts)),
         shape=shape,
         top_n=asked.top_n,
         min_score=asked.min_score,

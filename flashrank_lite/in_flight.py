@@ -1,6 +1,7 @@
-"""Calls in flight: a scorer of several steps is closed once the last of them has taken all of its.
+"""Calls in flight: what is closed meanwhile is freed when the last of them ends.
 
-A model that is closed lets its own run finish, but a window or a second stage may come after it.
+A ranker counts its calls, because a window or a second stage may come after a model's run; the
+sessions of a model count theirs, because a scorer may be used without a ranker.
 """
 
 import os
@@ -18,6 +19,16 @@ class InFlight:
         self._closed = False
         self._close: Callable[[], None] | None = None
         self._reset()
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+        return self._closed
+
+    @property
+    def freed(self) -> bool:
+        """Whether it was closed, and no call is left."""
+        return self._closed and self._close is None
 
     @contextmanager
     def one(self) -> Iterator[None]:
