@@ -44,7 +44,7 @@ from flashrank_lite.states.compare import (
 from flashrank_lite.states.segment import Windows
 from flashrank_lite.states.stored import StoredTexts
 from flashrank_lite.strategies.splitting import Span, split
-from flashrank_lite.strategies.windows import MAX_WINDOWS, SIZE, STRIDE
+from flashrank_lite.strategies.windows import MAX_WINDOWS, SIZE, stride_of
 
 PASSAGE_STATES = "passage_states"
 QUERY_STATES = "query_states"
@@ -169,7 +169,8 @@ class LateInteraction:
                 if not row.truncated:
                     rows.append(row)
                     continue
-                windows = split(text, self.passage_room, SIZE, STRIDE, self.token_spans)
+                size = min(SIZE, self.passage_room)
+                windows = split(text, self.passage_room, size, stride_of(size), self.token_spans)
                 spans[-1] = list(islice(windows, MAX_WINDOWS))
                 rows.extend(self._row(text[start:end]) for start, end in spans[-1])
             packed = iter(self._pack(rows, self.codec(precision), calls.current()))

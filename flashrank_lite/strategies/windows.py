@@ -114,7 +114,7 @@ class Windows:
         """The wrapped scorer's, and `windows`: how long passages are read."""
         windows = {
             "size": self._size,
-            "stride": self._stride or (_stride(self._size) if self._size else None),
+            "stride": self._stride or (stride_of(self._size) if self._size else None),
             "aggregate": self._aggregate,
             "max_windows": self._max_windows,
         }
@@ -140,7 +140,7 @@ class Windows:
                 continue
             room = self._scorer.room(one.query, instruction=instruction)
             size = room if self._size is None else min(self._size, room)
-            stride = min(self._stride or _stride(size), size)
+            stride = min(self._stride or stride_of(size), size)
             for place, (text, passage) in enumerate(zip(one.texts, read[number], strict=True)):
                 if not passage.truncated:
                     continue
@@ -210,7 +210,8 @@ class _Read:
         self.truncated |= truncated
 
 
-def _stride(size: int) -> int:
+def stride_of(size: int) -> int:
+    """Tokens from the start of one window of `size` tokens to the next, unless it is said."""
     return max(1, int(size * STRIDE_SHARE))
 
 
