@@ -5,8 +5,8 @@
 
 `speed` prints the least of some runs in milliseconds of processor time, which a busy machine
 changes little, and of wall time; everything in one process, each round taking all ways in turn.
-`--other MODEL` adds models that read query and passage together. `precision` sets the bytes a passage against nDCG@10
-and Kendall's tau to the order of unstored passages.
+`--other MODEL` adds models that read query and passage together. `precision` sets the bytes of a
+passage against nDCG@10 and Kendall's tau to the order of unstored passages.
 """
 
 from __future__ import annotations
