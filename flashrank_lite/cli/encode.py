@@ -17,11 +17,10 @@ a model that reads query and passage apart, as the bundled one does.
 
 EXAMPLES = """\
 examples:
-  flashrank-lite encode examples/agriculture.jsonl -o notes.store
-  flashrank-lite rank "where did agriculture first arise" notes.store -k 3
-  flashrank-lite encode more.jsonl -o notes.store --add
+  flashrank-lite encode examples/agriculture.jsonl -o "$(mktemp -d)/notes.store"
 
-A passage whose id is in the store already takes the earlier one's place. FILE is what `rank` reads.
+`flashrank-lite rank QUERY notes.store -k 3` ranks what is in it. A passage whose id is in the store
+already takes the earlier one's place. FILE is what `rank` reads.
 """
 
 # arguments of Ranker that say how a model is opened

@@ -157,23 +157,22 @@ def words_of(ids: NDArray[np.integer]) -> NDArray[np.uint32]:
 
 
 def _turned(vectors: Floats) -> Floats:
-    return vectors @ _turn(vectors.shape[1])
+    """The vectors times an orthogonal matrix, the same on every machine: signs, then Hadamard's.
 
-
-@cache
-def _turn(width: int) -> Floats:
-    """An orthogonal matrix, the same on every machine: Hadamard blocks after changes of sign.
-
-    Blocks are as large as the greatest power of two that divides the width.
+    Blocks are as large as the greatest power of two that divides the width, and go in log2 steps.
     """
+    width = vectors.shape[1]
     size = width & -width
-    block = np.ones((1, 1))
-    while len(block) < size:
-        block = np.block([[block, block], [block, -block]])
-    # signs of a fixed sequence, so that no column of a block sums up what all states share
+    # of a fixed sequence, so that no column sums up what all states share
     signs = np.where(np.arange(width) * 2654435761 % 2**32 < 2**31, 1.0, -1.0)
-    matrix = np.kron(np.eye(width // size), block / np.sqrt(size))
-    return np.ascontiguousarray(signs[:, None] * matrix, np.float32)
+    turned = vectors * (signs / np.sqrt(size)).astype(np.float32)
+    step = 1
+    while step < size:
+        pairs = turned.reshape(len(vectors), -1, 2, step)
+        first, second = pairs[:, :, 0], pairs[:, :, 1]
+        turned = np.stack([first + second, first - second], axis=2)
+        step *= 2
+    return turned.reshape(vectors.shape)
 
 
 def _round(vectors: Floats, precision: Precision) -> tuple[NDArray[np.uint8], Floats]:
