@@ -38,9 +38,14 @@ def serve(settings: Settings) -> int:
 
     app = create_app(settings, on_failure)
     server = uvicorn.Server(_config(app, settings))
-    # uvicorn raises the signal that ended it once more, for whoever handled it before
+
+    def stop(signal_number: int, frame: Any) -> None:
+        server.should_exit = True
+
+    # For a signal that comes before uvicorn listens to them; and uvicorn raises the one that ended
+    # it once more afterwards, which would end this process with that signal as its status.
     for name in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(name, _stopped)
+        signal.signal(name, stop)
     server.run()
     if failed:
         raise failed[0]
@@ -85,7 +90,3 @@ def _config(app: Any, settings: Settings) -> uvicorn.Config:
         timeout_graceful_shutdown=max(1, round(settings.grace)),
         lifespan="on",
     )
-
-
-def _stopped(signal_number: int, frame: Any) -> None:
-    """The signal was already obeyed."""
