@@ -377,3 +377,56 @@ def test_one_process_writes_while_others_read(echoed: PassageStore) -> None:
         writer.wait()
         writer.stdout.close()
     check_kept(echoed.path)
+
+
+# Many passages
+
+
+def test_passages_are_read_and_written_some_at_a_time(tmp_path: Path) -> None:
+    from store_support import Echo
+
+    taken, ahead = 0, []
+
+    class Watched(Echo):
+        def read(self, texts: Any, precision: Any) -> Any:
+            ahead.append(taken - sum(ahead))
+            return super().read(texts, precision)
+
+    def passages() -> Iterator[str]:
+        nonlocal taken
+        for number in range(2_000):
+            taken += 1
+            yield f"text {number}"
+
+    reader = Watched()
+    store = PassageStore.create(tmp_path / "many.store", reader)
+    assert store.add(passages(), reader) == 2_000
+    assert max(ahead) <= 512
+    assert store.select([1_999])[0].text == "text 1999"
+
+
+def test_a_long_add_is_kept_segment_by_segment(
+    echoed: PassageStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from store_support import Echo
+
+    monkeypatch.setattr("flashrank_lite.store.SEGMENT_PASSAGES", 10)
+
+    def passages() -> Iterator[dict[str, Any]]:
+        for number in range(25):
+            yield {"id": f"new {number}", "text": f"text {number}"}
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr("flashrank_lite.store.CHUNK_PASSAGES", 5)
+    with pytest.raises(OSError, match="full"):
+        echoed.add(passages(), Echo())
+    store = check_kept(echoed.path)
+    assert [f"new {n}" in store for n in (0, 9, 19, 20)] == [True, True, True, False]
+    again = [{"id": f"new {n}", "text": f"again {n}"} for n in range(5, 25)]
+    assert store.add(again, Echo()) == 20
+    assert len(store) == 20 + 25
+    assert store.select(["new 7"])[0].text == "again 7"
+    assert store.select(["new 4"])[0].text == "text 4"
+    store.compact()
+    assert len(check_kept(echoed.path)) == 20 + 25
+    assert store.info()["removed"] == 0
