@@ -243,7 +243,7 @@ class LateInteraction:
         self, chunk: Sequence[tuple[str, list["_Place"]]], by_list: Mapping[int, "_Query"]
     ) -> list["_Row"]:
         """Texts as rows of ids, cut at the tokens that the queries leave."""
-        rows = []
+        rows: list[_Row] = []
         for text, places in chunk:
             pieces = self._encoder.passage(text)
             cuts: dict[int, _Row] = {}
@@ -297,20 +297,20 @@ class LateInteraction:
             found[place] = packed, row.truncated
             cache.keep(texts[place], packed, row.truncated)
         entries = [entry for entry in found if entry is not None]
+        as_packed = {
+            number: replace(query, states=codec.query(query.states))
+            for number, query in by_list.items()
+        }
         for start in range(0, len(chunk), COMPARED_TEXTS):
             call.check()
             part = slice(start, start + COMPARED_TEXTS)
             states = codec.join([packed for packed, _ in entries[part]])
-            rows = [
+            block = [
                 _Row(_NO_IDS, truncated, places)
                 for (_, places), (_, truncated) in zip(chunk[part], entries[part], strict=True)
             ]
-            packed_queries = {
-                number: replace(query, states=codec.query(query.states))
-                for number, query in by_list.items()
-            }
-            self._compare(states, rows, packed_queries, scores)
-            call.advance(sum(len(row.places) for row in rows))
+            self._compare(states, block, as_packed, scores)
+            call.advance(sum(len(row.places) for row in block))
 
     def _compare(
         self,

@@ -404,7 +404,11 @@ class Ranker:
         """
         store = PassageStore.create(os.fspath(path), self.passage_reader(), precision, texts)
         chosen = self._text_field if text is None else text
-        store.add(passages, self, text=chosen, progress=progress)  # type: ignore[arg-type]
+        try:
+            store.add(passages, self, text=chosen, progress=progress)
+        except BaseException:
+            store.discard_empty()  # so that the path is free for another try
+            raise
         return store
 
     def passage_reader(self) -> LateInteraction:

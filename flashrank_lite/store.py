@@ -26,7 +26,7 @@ from flashrank_lite.errors import InvalidInput, InvalidStore, StoreInUse
 from flashrank_lite.files import locked, write_durably
 from flashrank_lite.hits import RankedPassage
 from flashrank_lite.passages import Passage
-from flashrank_lite.passages.fields import TextField
+from flashrank_lite.passages.fields import Chosen, TextField
 from flashrank_lite.passages.lists import iterate_passages
 from flashrank_lite.passages.passage import plain_id
 from flashrank_lite.states.codec import Codec, Precision, check_precision
@@ -203,7 +203,7 @@ class PassageStore:
         return known and self._find(name) is not None  # type: ignore[arg-type]
 
     def add(
-        self, passages: Any, ranker: Any, *, text: TextField | None = None, progress: Any = False
+        self, passages: Any, ranker: Any, *, text: TextField | Chosen = None, progress: Any = False
     ) -> int:
         """Read passages and add them; one whose id is there already takes its place.
 
@@ -278,6 +278,11 @@ class PassageStore:
             except BaseException:
                 change.discard()
                 raise
+
+    def discard_empty(self) -> None:
+        """Delete the folder, if no passage was ever kept in it."""
+        if not self._segments:
+            shutil.rmtree(self.path, ignore_errors=True)
 
     def verify(self) -> None:
         """Compare all checksums, which reads the whole store.

@@ -211,6 +211,14 @@ def test_an_iterable_is_read_as_it_comes_and_a_bad_passage_loses_nothing(
     assert len(store) == len(before) + 2
 
 
+def test_a_store_that_could_not_be_begun_leaves_its_path_free(
+    ranker: Ranker, tmp_path: Path
+) -> None:
+    with pytest.raises(InvalidInput, match="passage 0"):
+        ranker.encode_passages([{"id": "x"}], tmp_path / "a.store")
+    assert len(ranker.encode_passages(["one"], tmp_path / "a.store")) == 1
+
+
 def test_an_opened_store_is_a_snapshot_until_it_is_refreshed(
     ranker: Ranker, store: PassageStore
 ) -> None:

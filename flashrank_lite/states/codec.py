@@ -165,7 +165,7 @@ def _turned(vectors: Floats) -> Floats:
     size = width & -width
     # of a fixed sequence, so that no column sums up what all states share
     signs = np.where(np.arange(width) * 2654435761 % 2**32 < 2**31, 1.0, -1.0)
-    turned = vectors * (signs / np.sqrt(size)).astype(np.float32)
+    turned: Floats = vectors * (signs / np.sqrt(size)).astype(np.float32)
     step = 1
     while step < size:
         pairs = turned.reshape(len(vectors), -1, 2, step)
@@ -207,4 +207,5 @@ def _values(precision: Precision) -> Floats:
     bits = _BITS[precision]
     shifts = np.arange(8 - bits, -1, -bits)
     codes = np.arange(256)[:, None] >> shifts & (2**bits - 1)
-    return _NORMAL[codes] if precision == "2bit" else (codes - 8).astype(np.float32)
+    values: Floats = _NORMAL[codes] if precision == "2bit" else (codes - 8).astype(np.float32)
+    return values

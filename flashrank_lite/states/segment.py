@@ -184,7 +184,7 @@ class Segment:
         self.removed = removed
         self._codec = codec
         columns = {"codes": codec.code_bytes, "means": codec.mean_bytes}
-        kinds = {
+        kinds: dict[str, Any] = {
             "codes": np.uint8,
             "scales": "<f2",
             "means": np.int8,

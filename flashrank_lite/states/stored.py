@@ -68,7 +68,8 @@ class StoredPassages(Sequence[Passage]):
 
     def record(self, place: int) -> dict[str, Any]:
         """What was kept of one passage beside its states."""
-        return self._segments[self._numbers[place]].record(int(self._rows[place]))
+        segment = self._segments[int(self._numbers[place])]
+        return segment.record(int(self._rows[place]))
 
     def blocks(self) -> Iterator[tuple[NDArray[np.int64], Segment, NDArray[np.int64]]]:
         """Places, all of one segment, whose states are unpacked at once; with segment and rows."""
