@@ -204,7 +204,10 @@ class LateInteraction:
         pieces = self._encoder.query(text)
         ids = self._encoder.query_row(pieces)
         feeds = self._feeds([ids], [ids[-1:]])  # one token stands for the passages
-        states, weights = self._opened.sessions.run_for(feeds, [QUERY_STATES, QUERY_WEIGHTS])
+        # a query is short: one thread reads it as quickly as all
+        states, weights = self._opened.sessions.run_for(
+            feeds, [QUERY_STATES, QUERY_WEIGHTS], all_threads=False
+        )
         room = self.passage_room if self._cache else self._encoder.room_beside(pieces)
         return _Query(query_states(ids, states[0], weights[0]), pieces.cut, room)
 
