@@ -2,8 +2,7 @@
 
 The head of every late-interaction model here is a weighted sum of at most three channels: the best
 match of each query token (MaxSim; Khattab and Zaharia, "ColBERT", 2020), the cosine of the two mean
-states, and the weighted share of the query's tokens that the passage holds. Numpy's matrix product
-does nearly all of the work: 100 passages of 92 tokens take some milliseconds.
+states, and the weighted share of the query's tokens that the passage holds.
 """
 
 from collections.abc import Sequence
@@ -75,13 +74,15 @@ class PassageStates:
 
 def compare(query: QueryStates, passages: PassageStates, head: LateHead) -> Floats:
     """The logit of each text, float32, (texts,)."""
-    products = query.vectors @ passages.vectors.T
+    # Not by BLAS: its threads heed no quota, and a child that is forked while they run hangs.
+    # On one thread it takes 5.4 ms for 100 passages, this 7.0.
+    products = np.einsum("tc,qc->tq", passages.vectors, query.vectors)
     if passages.scales is not None:
-        products *= passages.scales
-    best = np.maximum.reduceat(products, passages.starts, axis=1)
-    logits: Floats = head.maxsim * (query.weights @ best) + np.float32(head.bias)
+        products *= passages.scales[:, None]
+    best = np.maximum.reduceat(products, passages.starts, axis=0)
+    logits: Floats = head.maxsim * np.einsum("nq,q->n", best, query.weights) + head.bias
     if head.cosine:
-        logits += head.cosine * (passages.means @ query.mean)
+        logits += head.cosine * np.einsum("nc,c->n", passages.means, query.mean)
     if head.matches:
         places = np.searchsorted(query.words, passages.words).clip(max=len(query.words) - 1)
         shared = np.where(query.words[places] == passages.words, query.word_weights[places], 0)
