@@ -207,7 +207,7 @@ def test_the_refusal_names_the_text_both_token_lists_and_where_they_part(saved, 
     with pytest.raises(InvalidModel) as refused:
         export(folder, tmp_path / "out")
     said = str(refused.value)
-    assert f"the query {TEXTS[1][0]!r}" in said  # of the lists that int8 is not calibrated on
+    assert f"the query {TEXTS[1][0]!r}" in said  # of the lists to measure with
     assert "the tokens part at number 1 (" in said
     assert "'[CLS] " in said
     assert "\n" not in said
