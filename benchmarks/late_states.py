@@ -5,7 +5,7 @@ states, so a text that stands in many lists (or in one long document) need be en
 That makes experiments over thousands of pairs minutes instead of hours. `check` compares its logits
 with the product's before any of them is used.
 
-Needs `onnx`, to cut the graph where the states come out; the names below are of the bundled graph.
+Needs `onnx`, to cut the graph where the states come out.
 """
 
 from __future__ import annotations
@@ -21,11 +21,9 @@ from tokenizers import Tokenizer
 
 import flashrank_lite
 from flashrank_lite import Ranker
+from flashrank_lite.late_interaction import PASSAGE_STATES, QUERY_STATES, QUERY_WEIGHTS
 
 FOLDER = Path(flashrank_lite.__file__).parent / "models" / "nano"
-PASSAGE_STATES = "/layers.2/norm2_1/LayerNormalization_output_0"
-QUERY_STATES = "/layers.2/norm2/LayerNormalization_output_0"
-WEIGHTS = "/Div_2_output_0"  # (rows, query tokens, 2): of the best matches, of the exact ones
 PASSAGE_TOKENS = 496  # of a passage beside a query of up to 13 tokens, where pairs are cut at 512
 BATCH = 1024  # padded tokens
 
@@ -65,12 +63,6 @@ class LateStates:
         constants = {entry.name: entry for entry in model.graph.initializer}
         self._linear = numpy_helper.to_array(constants["head.linear.weight"]).ravel()
         self._bias = float(numpy_helper.to_array(constants["head.linear.bias"]).ravel()[0])
-        # the extractor wants a description of what it cuts at
-        for name in (PASSAGE_STATES, QUERY_STATES, WEIGHTS):
-            if name not in {entry.name for entry in model.graph.value_info}:
-                model.graph.value_info.append(
-                    onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None)
-                )
         cut = Extractor(model)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
@@ -80,7 +72,7 @@ class LateStates:
             return onnxruntime.InferenceSession(part.SerializeToString(), options)
 
         self._passages = session("passage", [PASSAGE_STATES])
-        self._queries = session("query", [QUERY_STATES, WEIGHTS])
+        self._queries = session("query", [QUERY_STATES, QUERY_WEIGHTS])
         self.tokenizer = Tokenizer.from_file(str(FOLDER / "tokenizer.json"))
         self.tokenizer.no_truncation()
         self.tokenizer.no_padding()

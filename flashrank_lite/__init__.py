@@ -24,15 +24,18 @@ if TYPE_CHECKING:
         FlashRankLiteError,
         InvalidInput,
         InvalidModel,
+        InvalidStore,
         MissingExtra,
         ModelNotFound,
         NonFiniteScores,
         ProviderUnavailable,
         RankerClosed,
+        StoreInUse,
     )
     from flashrank_lite.hits import RankedPassage
     from flashrank_lite.passages import Fields
     from flashrank_lite.ranker import Ranker
+    from flashrank_lite.store import PassageStore
 
 # Since 1.29 onnxruntime's builds collect telemetry from their import on (onnxruntime#27379): a
 # thread, a database in the home folder, and a forked child that hangs at its exit. The variable
@@ -52,19 +55,23 @@ __all__ = [
     "FlashRankLiteError",
     "InvalidInput",
     "InvalidModel",
+    "InvalidStore",
     "MissingExtra",
     "ModelNotFound",
     "NonFiniteScores",
+    "PassageStore",
     "ProviderUnavailable",
     "RankedPassage",
     "Ranker",
     "RankerClosed",
+    "StoreInUse",
     "__version__",
 ]
 
 _HOMES = {
     "Calibration": "calibration",
     "Fields": "passages",
+    "PassageStore": "store",
     "RankedPassage": "hits",
     "Ranker": "ranker",
 }

@@ -40,6 +40,14 @@ class InvalidInput(FlashRankLiteError, ValueError):
     """An argument or a passage has a type or a value that cannot be ranked."""
 
 
+class InvalidStore(FlashRankLiteError):
+    """A passage store is missing, damaged, of another model, or of a newer release."""
+
+
+class StoreInUse(FlashRankLiteError):
+    """Another process or thread is writing to the passage store."""
+
+
 class NonFiniteScores(FlashRankLiteError):
     """The model produced NaN or infinite logits, which have no place in an order."""
 

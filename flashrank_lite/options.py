@@ -30,7 +30,10 @@ class ModelOptions:
     instruction: str | None = None
     device: Device | None = None
     providers: Providers | None = None
+    passage_cache: int | str | None = None
 
     def of_another_model(self) -> ModelOptions:
         """Those that hold for any model: of this machine and this user, not of this model."""
-        return replace(self, revision=None, file=None, max_length=None, instruction=None)
+        return replace(
+            self, revision=None, file=None, max_length=None, instruction=None, passage_cache=None
+        )

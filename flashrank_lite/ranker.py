@@ -15,11 +15,12 @@ from flashrank_lite.arguments import check_text
 from flashrank_lite.calibration import Calibration, Method, check_activation, fit
 from flashrank_lite.call import Call, Progress, current, running
 from flashrank_lite.call_options import CallOptions
-from flashrank_lite.cross_encoder import CrossEncoder
 from flashrank_lite.errors import InvalidInput
 from flashrank_lite.hits import RankedPassage
 from flashrank_lite.in_flight import InFlight
+from flashrank_lite.late_interaction import LateInteraction
 from flashrank_lite.logits import Activation, activate
+from flashrank_lite.opening import open_scorer
 from flashrank_lite.options import Device, ModelOptions, Providers, Token
 from flashrank_lite.passages import (
     Passage,
@@ -32,6 +33,9 @@ from flashrank_lite.passages import (
 from flashrank_lite.passages.fields import Chosen, check_text_field
 from flashrank_lite.progress import reporting
 from flashrank_lite.scorer import Candidates, Scorer, Scores
+from flashrank_lite.states.codec import Precision
+from flashrank_lite.states.stored import StoredPassages
+from flashrank_lite.store import PassageStore
 from flashrank_lite.strategies.fusion import FirstStage, Kind
 from flashrank_lite.strategies.grouping import GroupBy, best_of_groups
 from flashrank_lite.strategies.stack import Long, Strategies, stack
@@ -121,6 +125,10 @@ class Ranker:
             (needs the extra `bm25`); None for "given".
         text: what of a passage is its text, as for `rank`; None for the usual places: `text`,
             `page_content`, `content`.
+        passage_cache: bytes, as 64_000_000 or "64MB", in which the states of the passages read
+            lately are kept, so that they need not be read again; for models that read query and
+            passage apart, as the bundled one. Scores are then those of a store in int8. None for
+            no cache.
 
     Raises:
         ModelNotFound: there is no such folder, name, repository or revision.
@@ -152,6 +160,7 @@ class Ranker:
         weight: float | None = None,
         first_stage: FirstStage | None = None,
         text: TextField | None = None,
+        passage_cache: int | str | None = None,
     ) -> None:
         check_activation(activation)
         self._text_field = check_text_field(text)
@@ -165,18 +174,19 @@ class Ranker:
             instruction=instruction,
             device=device,
             providers=providers,
+            passage_cache=passage_cache,
         )
         if long is None and max_length is not None:
             long = "truncate"  # in windows, less at once would be no less in all
         self._strategies = Strategies(long, keep, fusion, weight, first_stage)
         if scorer is None:
-            scorer = CrossEncoder(model, options)
+            scorer = open_scorer(model, options)
         elif model is not None or options != ModelOptions():
             raise InvalidInput(
                 "scorer comes opened: pass model and the arguments that open one to the scorer"
             )
         if isinstance(then, (str, os.PathLike)):
-            then = CrossEncoder(then, options.of_another_model())
+            then = open_scorer(then, options.of_another_model())
         self._model, self._then = scorer, then
         self._scorer = stack(scorer, then, self._strategies)
         self._in_flight = InFlight()
@@ -205,6 +215,7 @@ class Ranker:
             query: what the passages are ranked for.
             passages: strings, mappings, objects with `.text` or the like, hits, a table, a search
                 engine's answer: any shape of `flashrank_lite.passages`. They are never changed.
+                Or a `PassageStore`, or what its `select` returned: then nothing is read again.
             top_k: how many hits to return; None for all.
             min_score: hits with a lower `score` are left out; None for no threshold. What a score
                 means differs from model to model: `calibrate` makes it a probability.
@@ -230,7 +241,7 @@ class Ranker:
             top_k, min_score, instruction, long, group_by, text, activation, progress
         )
         check_text("the query", query)
-        read = read_passages(passages, self._text(options))
+        read = self._read(passages, options)
         return self._rank([query], [read], options)[0]
 
     def score(
@@ -252,7 +263,7 @@ class Ranker:
             instruction=instruction, long=long, text=text, activation=activation, progress=progress
         )
         check_text("the query", query)
-        read = read_passages(passages, self._text(options))
+        read = self._read(passages, options)
         (scores,) = self._score([_candidates(query, read)], options)
         return self._values(scores, options)
 
@@ -312,7 +323,7 @@ class Ranker:
             top_k, min_score, instruction, long, group_by, text, activation, progress
         )
         queries = _queries(queries)
-        lists = read_lists(lists_of_passages, len(queries), self._text(options))
+        lists = self._read_lists(lists_of_passages, len(queries), options)
         return self._rank(queries, lists, options)
 
     def calibrate(
@@ -364,6 +375,56 @@ class Ranker:
             self._name,
         )
 
+    def encode_passages(
+        self,
+        passages: Any,
+        path: str | os.PathLike[str],
+        *,
+        precision: Precision | None = None,
+        texts: bool = True,
+        text: TextField | None = None,
+        progress: bool | Progress = False,
+    ) -> PassageStore:
+        """Read passages once, into a store on disk that `rank` takes instead of passages.
+
+        Args:
+            passages: as for `rank`; an iterable is read as it comes, so that memory is bounded.
+                Those without an id get a number.
+            path: of the store's folder, which must not exist.
+            precision: of the states: "int8" (the order of unstored passages), "4bit" (half the
+                bytes) or "2bit" (a quarter); None for "2bit". docs/late-interaction.md has the
+                table that chose it.
+            texts: False to keep no texts and metadata, but ids alone; hits have an empty text then.
+            text: as for `rank`, and so is `progress`.
+
+        Raises:
+            InvalidInput: there is something at the path, a passage cannot be used, or the model
+                reads query and passage together, so that nothing can be kept.
+            OSError: the folder cannot be written.
+        """
+        store = PassageStore.create(os.fspath(path), self.passage_reader(), precision, texts)
+        chosen = self._text_field if text is None else text
+        try:
+            store.add(passages, self, text=chosen, progress=progress)
+        except BaseException:
+            store.discard_empty()  # so that the path is free for another try
+            raise
+        return store
+
+    def passage_reader(self) -> LateInteraction:
+        """The model, as what reads passages for a store.
+
+        Raises:
+            InvalidInput: it reads query and passage together.
+        """
+        if not isinstance(self._model, LateInteraction):
+            raise InvalidInput(
+                f"{self._name or type(self._model).__name__!r} reads query and passage together, "
+                "so nothing of a passage can be kept: a store takes a late-interaction model, as "
+                "the bundled one is; to rank with this one, pass passages"
+            )
+        return self._model
+
     arank = _in_thread(rank)
     ascore = _in_thread(score)
     ascore_pairs = _in_thread(score_pairs)
@@ -404,11 +465,33 @@ class Ranker:
         info = self._scorer.info()
         return f"<Ranker {info.get('model', type(self._scorer).__name__)!r}>"
 
+    def _read(self, passages: Any, options: CallOptions) -> Sequence[Passage]:
+        if isinstance(passages, (PassageStore, StoredPassages)):
+            return self._stored(passages)
+        return read_passages(passages, self._text(options))
+
+    def _read_lists(
+        self, lists: Any, queries: int, options: CallOptions
+    ) -> Sequence[Sequence[Passage]]:
+        stored = (PassageStore, StoredPassages)
+        if isinstance(lists, (list, tuple)) and any(isinstance(one, stored) for one in lists):
+            if len(lists) != queries:
+                raise InvalidInput(
+                    f"{queries} queries but {len(lists)} lists of passages: pass one per query"
+                )
+            return [self._read(one, options) for one in lists]
+        return read_lists(lists, queries, self._text(options))
+
+    def _stored(self, passages: PassageStore | StoredPassages) -> StoredPassages:
+        chosen = passages.all() if isinstance(passages, PassageStore) else passages
+        chosen.store.check(self.passage_reader().stamp)
+        return chosen
+
     def _text(self, options: CallOptions) -> Chosen:
         return check_text_field(self._text_field if options.text is None else options.text)
 
     def _rank(
-        self, queries: list[str], lists: list[list[Passage]], options: CallOptions
+        self, queries: list[str], lists: Sequence[Sequence[Passage]], options: CallOptions
     ) -> list[list[RankedPassage]]:
         candidates = [_candidates(*entry) for entry in zip(queries, lists, strict=True)]
         found = self._score(candidates, options)
@@ -441,7 +524,7 @@ class Ranker:
         return values if scores.fused is None else _first_known(scores.fused, values)
 
     def _hits(
-        self, read: list[Passage], scores: Scores, options: CallOptions
+        self, read: Sequence[Passage], scores: Scores, options: CallOptions
     ) -> list[RankedPassage]:
         values = self._values(scores, options)
         order = scores.order().tolist()
@@ -450,20 +533,23 @@ class Ranker:
         if options.group_by is not None:
             order = best_of_groups(order, read, options.group_by)
         spans = None if scores.spans is None else scores.spans.tolist()
-        return [
-            RankedPassage(
-                text=read[row].text,
-                score=float(values[row]),
-                logit=float(scores.logits[row]),
-                index=row if read[row].index is None else read[row].index,
-                id=read[row].id,
-                meta=read[row].meta,
-                truncated=bool(scores.truncated[row]),
-                span=None if spans is None else tuple(spans[row]),
-                source=read[row].source,
+        hits = []
+        for row in order[: options.top_k]:
+            passage = read[row]  # of a store this reads the disk
+            hits.append(
+                RankedPassage(
+                    text=passage.text,
+                    score=float(values[row]),
+                    logit=float(scores.logits[row]),
+                    index=row if passage.index is None else passage.index,
+                    id=passage.id,
+                    meta=passage.meta,
+                    truncated=bool(scores.truncated[row]),
+                    span=None if spans is None else tuple(spans[row]),
+                    source=passage.source,
+                )
             )
-            for row in order[: options.top_k]
-        ]
+        return hits
 
 
 def _queries(queries: Sequence[str]) -> list[str]:
@@ -483,7 +569,9 @@ def _first_known(values: Floats, otherwise: Floats) -> Floats:
     return np.where(np.isnan(values), otherwise, values)
 
 
-def _candidates(query: str, read: list[Passage]) -> Candidates:
+def _candidates(query: str, read: Sequence[Passage]) -> Candidates:
+    if isinstance(read, StoredPassages):
+        return Candidates(query, read.texts, read.first_stage)
     texts = [passage.text for passage in read]
     scores = [passage.first_stage for passage in read]
     if all(score is None for score in scores):

@@ -15,6 +15,7 @@ from flashrank_lite.errors import FlashRankLiteError
 PROGRAM = "flashrank-lite"
 COMMANDS = (  # modules of this package, each with a COMMAND
     "rank",
+    "encode",
     "info",
     "bench",
     "eval",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from flashrank_lite.cli import flags
 from flashrank_lite.cli.command import Command, UsageError
+from flashrank_lite.cli.encode import is_store
 from flashrank_lite.cli.questions import Question, read_questions, read_trec
 from flashrank_lite.cli.reading import read_file
 
@@ -95,6 +96,10 @@ def _questions(arguments: argparse.Namespace) -> list[Question]:
         return read_questions(arguments.queries, options)
     if arguments.run is not None:
         return read_trec(arguments.run, arguments.topics, arguments.texts, options)
+    if arguments.source is not None and is_store(arguments.source):
+        from flashrank_lite.store import PassageStore
+
+        return [Question("1", arguments.query, PassageStore.open(arguments.source).all())]
     return [Question("1", arguments.query, read_file(arguments.source, options))]
 
 
@@ -185,7 +190,10 @@ def _answer(question: Question, hits: Sequence[RankedPassage]) -> dict[str, Any]
 def _add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("query", metavar="QUERY", nargs="?", help="what the passages should answer")
     parser.add_argument(
-        "source", metavar="FILE", nargs="?", help="the passages; - or none: standard input"
+        "source",
+        metavar="FILE",
+        nargs="?",
+        help="the passages, or a store that encode made; - or none: standard input",
     )
     flags.add(parser, flags.RANKING)
     flags.add_format(parser, "table", "jsonl", "json", "trec")

@@ -73,11 +73,21 @@ def pad(
         if all(np.array_equal(query, queries[0]) for query in queries[1:]):
             queries = queries[:1]
         passages = [pair.ids[pair.passage_start :] for pair in pairs]
-        values = [*_padded(queries, pad_id, side), *_padded(passages, pad_id, side)]
-        return dict(zip(SEPARATE_INPUTS, values, strict=True))
+        return pad_separate(queries, passages, pad_id, side)
     types, _ = _padded([pair.types for pair in pairs], 0, side)
     values = [*_padded([pair.ids for pair in pairs], pad_id, side), types]
     return dict(zip(JOINED_INPUTS, values, strict=True))
+
+
+def pad_separate(
+    queries: Sequence[Ids],
+    passages: Sequence[Ids],
+    pad_id: int,
+    side: Literal["left", "right"] = "right",
+) -> dict[str, NDArray[np.int64]]:
+    """SEPARATE_INPUTS of a batch: (queries, longest query) and (passages, longest passage)."""
+    values = [*_padded(queries, pad_id, side), *_padded(passages, pad_id, side)]
+    return dict(zip(SEPARATE_INPUTS, values, strict=True))
 
 
 def _padded(

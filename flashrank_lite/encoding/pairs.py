@@ -22,6 +22,8 @@ from flashrank_lite.errors import InvalidInput, InvalidModel
 Query = TypeVar("Query")  # a query as an encoder has read it
 
 QUERY_SHARE = 0.75  # of the tokens that are left beside the special ones, as FlagReranker gives it
+# Tokens of a query that room is left for where a passage is read before any query is known
+QUERY_ALLOWANCE = 32
 # Pairs that are encoded before they are sorted and run: at 512 tokens each they take 4 MB, and with
 # more of them batches of 512 tokens would not get more even.
 CHUNK_PAIRS = 1024
@@ -105,9 +107,28 @@ class PairEncoder:
             query.cut or passage.cut or len(kept) < len(passage.ids),
         )
 
+    def query_row(self, query: Pieces) -> Ids:
+        """The ids of a query for a model that reads it apart: a pair's up to the passage."""
+        head, middle, _ = self._frame.ids
+        return np.concatenate((head, query.ids, middle))
+
+    def passage_row(self, passage: Pieces, room: int) -> tuple[Ids, bool]:
+        """The ids of a passage likewise, cut at `room` tokens, and whether the text has more."""
+        ids = np.concatenate((passage.ids[:room], self._frame.ids[2]))
+        return ids, passage.cut or len(passage.ids) > room
+
+    @property
+    def passage_room(self) -> int:
+        """Tokens of a passage that are read whatever the query: some room is left for one."""
+        return self._room - min(QUERY_ALLOWANCE, self._query_room)
+
     def room(self, query: str) -> int:
         """Tokens of a passage that a pair with this query holds."""
-        return self._room - len(self.query(query).ids)
+        return self.room_beside(self.query(query))
+
+    def room_beside(self, query: Pieces) -> int:
+        """`room` for a query that was tokenised already."""
+        return self._room - len(query.ids)
 
     def token_spans(self, text: str) -> NDArray[np.int32]:
         """Start and end of each token of a text in characters: int32, (n, 2)."""

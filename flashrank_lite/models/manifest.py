@@ -22,6 +22,8 @@ Format 1 of reranker.json:
                  asks the graph itself
     template     (optional) the prompt: {"segments": [texts], "instruction": text}
     padding_side (optional) "left" or "right"; right by default
+    late_interaction (optional) how states of query and passage are compared
+                 (`flashrank_lite.models.late_head`)
     token_types  (optional) whether token_type_ids tell the passage from the query; true by default
 
 Reading it needs neither numpy nor a tokenizer.
@@ -38,6 +40,7 @@ from flashrank_lite.errors import InvalidModel
 from flashrank_lite.files import is_inside
 from flashrank_lite.models import config as hf
 from flashrank_lite.models.checksums import Facts
+from flashrank_lite.models.late_head import WEIGHTS, LateHead
 
 FORMAT = 1
 MANIFEST = "reranker.json"
@@ -91,6 +94,8 @@ class Manifest:
         padding_side: where rows of a batch are padded.
         token_types: whether token_type_ids are 1 for the passage; False for a model that was
             trained on zeros.
+        late: how a model that reads query and passage apart compares their states; None for one
+            that does not give them.
     """
 
     name: str
@@ -107,6 +112,7 @@ class Manifest:
     template: Template | None = None
     padding_side: Literal["left", "right"] = "right"
     token_types: bool = True
+    late: LateHead | None = None
 
     def files_of(self, graph: str) -> dict[str, Facts]:
         """The files whose checksums reranker.json states and that this graph takes."""
@@ -208,7 +214,22 @@ class _Reader:
                 {"padding_side": "right", **data}, "padding_side", "left", "right"
             ),
             token_types=self._one_of({"token_types": True, **data}, "token_types", True, False),
+            late=self._late(data),
         )
+
+    def _late(self, data: Json) -> LateHead | None:
+        stated = data.get("late_interaction")
+        if stated is None:
+            return None
+        if not isinstance(stated, dict):
+            raise self._wrong("has a 'late_interaction' that is no object: export the model again")
+        weights = {}
+        for name in WEIGHTS:
+            weight = stated.get(name, 0.0)
+            if isinstance(weight, bool) or not isinstance(weight, (int, float)):
+                raise self._wrong(f"has {weight!r} for {name!r}: it must be a number")
+            weights[name] = float(weight)
+        return LateHead(**weights)
 
     def _template(self, data: Json) -> Template | None:
         try:

@@ -1,6 +1,6 @@
 """All passages of what the caller passes: a list, another iterable, a table, a search's answer."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -54,6 +54,16 @@ def read_passages(passages: Any, text: TextField | Chosen = None) -> list[Passag
             for passage, label in zip(read, labels, strict=True)
         ]
     return read
+
+
+def iterate_passages(passages: Any, text: TextField | Chosen = None) -> Iterator[Passage]:
+    """`read_passages` one by one, so that an iterable is never held as a whole."""
+    chosen = check_text_field(text)
+    if is_table(passages) or isinstance(chosen, Fields):
+        yield from read_passages(passages, text)
+        return
+    for index, passage in enumerate(_listed(passages, chosen)):
+        yield read_chosen(passage, index, chosen, set())
 
 
 def read_lists(lists: Any, queries: int, text: TextField | Chosen = None) -> list[list[Passage]]:

@@ -105,6 +105,13 @@ class Sessions:
     def run(
         self, feeds: Mapping[str, NDArray[Any]], output: str, *, all_threads: bool = True
     ) -> NDArray[Any]:
+        """Run one batch for one output; arguments and errors as `run_for`."""
+        (array,) = self.run_for(feeds, [output], all_threads=all_threads)
+        return array
+
+    def run_for(
+        self, feeds: Mapping[str, NDArray[Any]], outputs: Sequence[str], *, all_threads: bool = True
+    ) -> list[NDArray[Any]]:
         """Run one batch; of `feeds`, what the graph declares is passed, in the type it declares.
 
         At most `workers` batches run at the same time, and this bounds memory, whatever the number
@@ -112,7 +119,7 @@ class Sessions:
 
         Args:
             feeds: arrays of shape (rows, tokens), by the name of the input.
-            output: name of the output wanted.
+            outputs: names of the outputs wanted; what no other output needs is not computed.
             all_threads: run on all threads if nothing else is running, instead of on one.
 
         Raises:
@@ -124,14 +131,14 @@ class Sessions:
         wanted = {name: feeds[name].astype(kind, copy=False) for name, kind in self.inputs.items()}
         try:
             if self.workers == 1:
-                return self._run(self._threads, wanted, output)
+                return self._run(self._threads, wanted, outputs)
             with self._slots:  # more callers than threads would only get into each other's way
                 counting = self._counting  # a fork replaces it
                 with counting:
                     self._running += 1
                     alone = all_threads and self._may_open_all_threads() and self._running == 1
                 try:
-                    return self._run(self._threads if alone else 1, wanted, output)
+                    return self._run(self._threads if alone else 1, wanted, outputs)
                 finally:
                     with counting:
                         self._running -= 1
@@ -168,11 +175,17 @@ class Sessions:
         self._counting = threading.Lock()
         self._running = 0
 
-    def _run(self, threads: int, feeds: Mapping[str, Any], output: str) -> NDArray[Any]:
+    def _run(
+        self, threads: int, feeds: Mapping[str, Any], outputs: Sequence[str]
+    ) -> list[NDArray[Any]]:
         session = self._session(threads)
+        options = []
+        if len(outputs) < len(self.outputs):
+            options = [onnxruntime.RunOptions()]
+            options[0].only_execute_path_to_fetches = True
         with at_exit.running():
-            array: NDArray[Any] = session.run([output], feeds)[0]
-        return array
+            arrays: list[NDArray[Any]] = session.run(list(outputs), feeds, *options)
+        return arrays
 
     def _session(self, threads: int) -> Any:
         session = self._open.get(threads)

@@ -61,6 +61,7 @@ class Registry:
                 batch_tokens=settings.batch_tokens,
                 max_length=settings.max_length,
                 long=settings.long,
+                passage_cache=settings.passage_cache,
             )
             self._models[spec.name] = model = ServedModel(spec.name, ranker, settings.long)
             model.warm_up()

@@ -91,6 +91,9 @@ class Settings:
             "metavar": "HOW",
         },
     )
+    passage_cache: str | None = _setting(
+        None, "memory for what was read of the last passages, as 64MB (default: none)", "SIZE"
+    )
     scorers: int = _setting(2, "slices of work scored at the same time", "N")
     workers: int = _setting(1, "processes behind the port; each holds the models", "N")
     api_keys: tuple[str, ...] = _setting((), "key that clients must send; again for several", "KEY")

@@ -89,8 +89,10 @@ class Windows:
         """Score every list, as `Scorer.score` says; `spans` are those of the best windows."""
         # Who truncates says so, and only then a text is tokenised once more.
         beginnings = self._scorer.score(lists, instruction=instruction)
-        read = [
-            [
+        read: list[list[_Read]] = [
+            []
+            if scores.spans is not None
+            else [
                 _Read(len(text), float(logit), bool(truncated))
                 for text, logit, truncated in zip(
                     one.texts, scores.logits, scores.truncated, strict=True
@@ -98,19 +100,21 @@ class Windows:
             ]
             for one, scores in zip(lists, beginnings, strict=True)
         ]
-        windows = self._windows(lists, read, instruction)
+        # a store holds windows of its passages, of which it has said the best
+        whole = [scores.spans is not None for scores in beginnings]
+        windows = self._windows(lists, read, whole, instruction)
         while chunk := list(islice(windows, CHUNK_WINDOWS)):
             self._score(lists, chunk, read, instruction)
         return [
-            self._scores(passages, scores)
-            for passages, scores in zip(read, beginnings, strict=True)
+            scores if done else self._scores(passages, scores)
+            for passages, scores, done in zip(read, beginnings, whole, strict=True)
         ]
 
     def info(self) -> dict[str, Any]:
         """The wrapped scorer's, and `windows`: how long passages are read."""
         windows = {
             "size": self._size,
-            "stride": self._stride or (_stride(self._size) if self._size else None),
+            "stride": self._stride or (stride_of(self._size) if self._size else None),
             "aggregate": self._aggregate,
             "max_windows": self._max_windows,
         }
@@ -126,16 +130,17 @@ class Windows:
         self,
         lists: Sequence[Candidates],
         read: Sequence[Sequence["_Read"]],
+        whole: Sequence[bool],
         instruction: str | None,
     ) -> Iterator[_Window]:
         """The windows after the beginnings; what stays unread is noted in `read`."""
         most = None if self._max_windows is None else self._max_windows - 1
         for number, one in enumerate(lists):
-            if not any(passage.truncated for passage in read[number]):
+            if whole[number] or not any(passage.truncated for passage in read[number]):
                 continue
             room = self._scorer.room(one.query, instruction=instruction)
             size = room if self._size is None else min(self._size, room)
-            stride = min(self._stride or _stride(size), size)
+            stride = min(self._stride or stride_of(size), size)
             for place, (text, passage) in enumerate(zip(one.texts, read[number], strict=True)):
                 if not passage.truncated:
                     continue
@@ -205,7 +210,8 @@ class _Read:
         self.truncated |= truncated
 
 
-def _stride(size: int) -> int:
+def stride_of(size: int) -> int:
+    """Tokens from the start of one window of `size` tokens to the next, unless it is said."""
     return max(1, int(size * STRIDE_SHARE))
 
 

@@ -12,6 +12,7 @@ from flashrank_lite.evaluation import read_candidate_lists
 from flashrank_lite.export.folder import Source, export_folder
 from nano.data import Corpus
 from nano.model import NanoRanker, quantise_rows
+from nano.states import give_states
 
 LISTS = 64
 PASSAGES = 16
@@ -55,6 +56,7 @@ def release(
         table_bits=4,
         evaluation={name: read_candidate_lists(path) for name, path in evaluation.items()},
     )
+    give_states(out)
 
 
 def _texts(corpus: Corpus, seed: int) -> list[tuple[str, list[str]]]:

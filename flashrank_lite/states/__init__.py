@@ -1,0 +1,1 @@
+"""What a late-interaction model keeps of a text: token states, compared, packed and remembered."""

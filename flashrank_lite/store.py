@@ -1,0 +1,532 @@
+"""Passages that a late-interaction model has read once, on disk, for any number of queries.
+
+    store = ranker.encode_passages(passages, path="notes.store")
+    hits = ranker.rank("how long do fleas live", store, top_k=3)
+
+A store is a folder: store.json lists segments (`flashrank_lite.states.segment`), which never change
+once they are written, and what of them was removed. Every change writes new files, brings them to
+the disk, and swaps store.json last, so that after a crash the store is as it was before or after.
+One process writes at a time; any number read, each what the store was when it was opened.
+"""
+
+import json
+import shutil
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flashrank_lite import call as calls
+from flashrank_lite.errors import InvalidInput, InvalidStore, StoreInUse
+from flashrank_lite.files import locked, write_durably
+from flashrank_lite.hits import RankedPassage
+from flashrank_lite.passages import Passage
+from flashrank_lite.passages.fields import Chosen, TextField
+from flashrank_lite.passages.lists import iterate_passages
+from flashrank_lite.passages.passage import plain_id
+from flashrank_lite.states.codec import Codec, Precision, check_precision
+from flashrank_lite.states.segment import Id, Segment, SegmentWriter, Windows
+from flashrank_lite.states.stored import StoredPassages
+
+FORMAT = 1
+MANIFEST = "store.json"
+PRECISION: Precision = "2bit"
+
+_LOCK = "lock"
+_SEGMENTS = "segments"
+# Of a segment; with each one finished, a crash loses no more than the next, and memory is bounded.
+SEGMENT_PASSAGES = 16_384
+CHUNK_PASSAGES = 512  # that are read and packed at once: in 4 bits they take 10 MB
+_TRIES = 5  # to open a store that is changed meanwhile
+
+
+class Reader(Protocol):
+    """A model that reads passages for a store: `flashrank_lite.late_interaction`."""
+
+    @property
+    def stamp(self) -> dict[str, Any]:
+        """What identifies it."""
+
+    def codec(self, precision: Precision) -> Codec:
+        """What packs its states."""
+
+    def read(self, texts: Sequence[str], precision: Precision) -> list[Windows]:
+        """Read texts."""
+
+
+class PassageStore:
+    """Passages and what a model has read of them; made by `Ranker.encode_passages`, or opened.
+
+    Args:
+        path: the folder.
+
+    Attributes:
+        path: likewise.
+        precision: of a value of its states: "int8", "4bit" or "2bit".
+        keeps_texts: whether texts and metadata are in it, or ids alone.
+
+    Raises:
+        InvalidStore: there is none, it is damaged or of a newer release.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.refresh()
+
+    @classmethod
+    def open(cls, path: str | Path) -> "PassageStore":
+        """Open a store; its files are memory-mapped, so that takes milliseconds at any size.
+
+        Raises:
+            InvalidStore: there is none, it is damaged or of a newer release.
+        """
+        return cls(path)
+
+    @classmethod
+    def create(
+        cls,
+        path: str | Path,
+        reader: Reader,
+        precision: Precision | None = None,
+        texts: bool = True,
+    ) -> "PassageStore":
+        """Make an empty store; `Ranker.encode_passages` makes one and fills it.
+
+        Raises:
+            InvalidInput: there is something at the path, or no such precision.
+            OSError: the folder cannot be written.
+        """
+        path = Path(path)
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise InvalidInput(
+                f"{path} exists: add passages to a store with `store.add(passages, ranker)` "
+                "(`flashrank-lite encode --add`), or take another path"
+            )
+        precision = check_precision(PRECISION if precision is None else precision)
+        codec = reader.codec(precision)
+        (path / _SEGMENTS).mkdir(parents=True, exist_ok=True)
+        _write(
+            path,
+            {
+                "format": FORMAT,
+                "made_with": reader.stamp,
+                "precision": precision,
+                "width": codec.width,
+                "means": codec.means,
+                "texts": texts,
+                "change": 0,
+                "next_id": 0,
+                "segments": [],
+            },
+        )
+        return cls(path)
+
+    def refresh(self) -> None:
+        """Take in what was added and removed since the store was opened, by whomever.
+
+        Raises:
+            InvalidStore: as `open`.
+        """
+        for last in (False,) * (_TRIES - 1) + (True,):
+            manifest = _read(self.path)
+            codec = Codec(
+                check_precision(manifest["precision"]), manifest["width"], manifest["means"]
+            )
+            try:
+                segments = [
+                    Segment(
+                        self.path / _SEGMENTS / facts["name"],
+                        codec,
+                        facts,
+                        _removed(self.path, facts),
+                    )
+                    for facts in manifest["segments"]
+                ]
+                break
+            except FileNotFoundError as error:  # compacted after the manifest was read
+                if last:
+                    raise InvalidStore(
+                        f"{self.path} lacks {error.filename}: it was copied incompletely; copy it "
+                        "again, or encode its passages anew"
+                    ) from error
+        self._manifest, self._segments = manifest, segments
+        self.precision: Precision = codec.precision
+        self.keeps_texts = bool(manifest["texts"])
+
+    def __len__(self) -> int:
+        return sum(len(one) - int(one.removed.sum()) for one in self._segments)
+
+    def __repr__(self) -> str:
+        return f"<PassageStore {str(self.path)!r}: {len(self)} passages>"
+
+    def all(self) -> StoredPassages:
+        """All passages, in the order they were added."""
+        rows = [np.flatnonzero(~one.removed) for one in self._segments]
+        numbers = [np.full(len(row), number) for number, row in enumerate(rows)]
+        return self._passages(
+            np.concatenate([np.empty(0, np.int64), *numbers]),
+            np.concatenate([np.empty(0, np.int64), *rows]),
+        )
+
+    def select(self, ids: Iterable[Id], scores: Iterable[float] | None = None) -> StoredPassages:
+        """Some passages, in this order: those that a first stage found.
+
+        Args:
+            ids: of the passages.
+            scores: what the first stage gave each, for `fusion=`; None if it gave none.
+
+        Raises:
+            InvalidInput: one is not in the store, or there are not as many scores.
+        """
+        ids = [_plain(name) for name in ids]
+        first = None if scores is None else np.array(list(scores), np.float32)
+        if first is not None and len(first) != len(ids):
+            raise InvalidInput(f"{len(ids)} ids but {len(first)} scores: pass one for each")
+        places = [self._find(name) for name in ids]
+        missing = [name for name, place in zip(ids, places, strict=True) if place is None]
+        if missing:
+            raise InvalidInput(
+                f"{len(missing)} of the ids are not in {self.path}, {missing[0]!r:.80} for one: "
+                "add them, or select what `id in store` says is there; an id keeps its type, so "
+                '"1" is not 1'
+            )
+        found = np.array(places, np.int64).reshape(-1, 2)
+        return self._passages(found[:, 0], found[:, 1], first)
+
+    def __contains__(self, name: object) -> bool:
+        known = isinstance(name, (str, int)) and not isinstance(name, bool)
+        return known and self._find(name) is not None  # type: ignore[arg-type]
+
+    def add(
+        self, passages: Any, ranker: Any, *, text: TextField | Chosen = None, progress: Any = False
+    ) -> int:
+        """Read passages and add them; one whose id is there already takes its place.
+
+        A passage without an id gets a number. After every SEGMENT_PASSAGES the store is brought up
+        to date, so that a crash loses at most so many of those that were being added.
+
+        Args:
+            passages: as for `Ranker.rank`; an iterable is read as it comes.
+            ranker: a `Ranker` of the model that the store was made with.
+            text: as for `Ranker.rank`.
+            progress: True for a bar, or a function of passages done and passages known of.
+
+        Returns:
+            How many were added.
+
+        Raises:
+            InvalidInput: a passage cannot be used, or the store is of another model.
+            StoreInUse: somebody else is writing to it.
+            OSError: the disk is full, or the folder cannot be written.
+        """
+        from flashrank_lite.progress import reporting
+
+        reader: Reader = ranker.passage_reader()
+        with self._writing() as manifest, reporting(progress):
+            self.check(reader.stamp)
+            change = _Change(self, manifest)
+            try:
+                rest = iterate_passages(passages, text)
+                while chunk := list(islice(rest, CHUNK_PASSAGES)):
+                    calls.current().expect(len(chunk))
+                    read = reader.read([passage.text for passage in chunk], self.precision)
+                    for passage, windows in zip(chunk, read, strict=True):
+                        change.add(passage, windows)
+                    calls.current().advance(len(chunk))
+                change.finish()
+            except BaseException:
+                change.discard()
+                raise
+        return change.added
+
+    def remove(self, ids: Iterable[Id]) -> int:
+        """Take passages out; their bytes stay until `compact`.
+
+        Returns:
+            How many there were; ids that are not in the store are passed over.
+
+        Raises:
+            StoreInUse: somebody else is writing to it.
+        """
+        with self._writing() as manifest:
+            change = _Change(self, manifest)
+            count = sum(change.remove(name) for name in map(_plain, ids))
+            change.finish()
+        return count
+
+    def compact(self) -> None:
+        """Write the store anew without what was removed, so that the disk has its bytes back.
+
+        Raises:
+            StoreInUse: somebody else is writing to it.
+        """
+        with self._writing() as manifest:
+            if not any(one.removed.any() for one in self._segments):
+                return
+            change = _Change(self, manifest, anew=True)
+            try:
+                for segment in self._segments:
+                    for row in np.flatnonzero(~segment.removed).tolist():
+                        record = segment.record(row)
+                        change.write(record["id"], record, segment.read_packed(row))
+                change.finish()
+            except BaseException:
+                change.discard()
+                raise
+
+    def discard_empty(self) -> None:
+        """Delete the folder, if no passage was ever kept in it."""
+        if not self._segments:
+            shutil.rmtree(self.path, ignore_errors=True)
+
+    def verify(self) -> None:
+        """Compare all checksums, which reads the whole store.
+
+        Raises:
+            InvalidStore: a file was altered.
+        """
+        for segment in self._segments:
+            segment.verify(np.arange(len(segment)))
+
+    def check(self, stamp: dict[str, Any]) -> None:
+        """Raises InvalidInput unless the store was made with the model that this describes."""
+        made_with = self._manifest["made_with"]
+        different = [key for key in made_with if made_with[key] != stamp.get(key)]
+        if different:
+            facts = ", ".join(
+                f"{key} {made_with[key]!r:.24} and not {stamp.get(key)!r:.24}" for key in different
+            )
+            raise InvalidInput(
+                f"{self.path} was made with {facts}: rank it with the model {made_with['model']!r} "
+                f"and max_length={made_with['max_length']}, or encode its passages anew with this "
+                "one"
+            )
+
+    def info(self) -> dict[str, Any]:
+        """What it holds and with what it was made, JSON-clean."""
+        sizes = [sum(one.facts["sizes"].values()) for one in self._segments]
+        return {
+            "path": str(self.path),
+            "passages": len(self),
+            "removed": sum(int(one.removed.sum()) for one in self._segments),
+            "bytes": sum(sizes),
+            "precision": self.precision,
+            "texts": self.keeps_texts,
+            "format": FORMAT,
+            "made_with": dict(self._manifest["made_with"]),
+        }
+
+    def _passages(
+        self,
+        numbers: NDArray[np.int64],
+        rows: NDArray[np.int64],
+        first_stage: NDArray[np.float32] | None = None,
+    ) -> StoredPassages:
+        return StoredPassages(self, self._segments, numbers, rows, first_stage)
+
+    def _find(self, name: Id) -> tuple[int, int] | None:
+        for number in range(len(self._segments) - 1, -1, -1):
+            row = self._segments[number].find(name)
+            if row is not None:
+                return number, row
+        return None
+
+    @contextmanager
+    def _writing(self) -> Iterator[dict[str, Any]]:
+        """Hold the lock; the manifest as it is now, to be changed and swapped."""
+        try:
+            with locked(self.path / _LOCK):
+                self.refresh()
+                _sweep(self.path, self._manifest)
+                yield json.loads(json.dumps(self._manifest))
+                self.refresh()
+                _sweep(self.path, self._manifest)
+        except BlockingIOError as error:
+            raise StoreInUse(
+                f"{self.path} is being written to by another process or thread: wait until it is "
+                "done, and try again"
+            ) from error
+
+
+class _Change:
+    """Segments to come and rows that go, until store.json is swapped."""
+
+    def __init__(self, store: PassageStore, manifest: dict[str, Any], anew: bool = False) -> None:
+        self._store = store
+        self._path = store.path
+        self._manifest = manifest
+        self._anew = anew  # what is listed is replaced, all in one step
+        self._listed: list[dict[str, Any]] = [] if anew else manifest["segments"]
+        self._segments = [] if anew else list(store._segments)
+        self._removed = [one.removed.copy() for one in self._segments]
+        self._writer: SegmentWriter | None = None
+        self._gone: list[int] = []  # rows of the writer's that were replaced
+        self.added = 0
+
+    def add(self, passage: Passage, windows: Windows) -> None:
+        name = self._name(passage.id)
+        record: dict[str, Any] = {"id": name}
+        if self._store.keeps_texts:
+            record |= {"text": passage.text, "meta": _clean(passage)}
+        self.remove(name)
+        self.write(name, record, windows)
+        self.added += 1
+
+    def write(self, name: Id, record: dict[str, Any], windows: Windows) -> None:
+        if self._writer is None:
+            self._manifest["change"] += 1
+            folder = self._path / _SEGMENTS / f"{self._manifest['change']:08}"
+            self._writer = SegmentWriter(folder)
+        self._writer.add(name, record, windows)
+        if len(self._writer) >= SEGMENT_PASSAGES:
+            self._close_segment()
+            if not self._anew:
+                self._swap()
+
+    def remove(self, name: Id) -> bool:
+        """Whether there was such a passage."""
+        row = None if self._writer is None else self._writer.find(name)
+        if row is not None and row not in self._gone:
+            self._gone.append(row)
+            return True
+        for number, segment in enumerate(self._segments):
+            row = segment.find(name)
+            if row is not None and not self._removed[number][row]:
+                self._removed[number][row] = True
+                return True
+        return False
+
+    def finish(self) -> None:
+        if self._writer is not None:
+            self._close_segment()
+        self._swap()
+
+    def discard(self) -> None:
+        """Delete what is not listed yet; what was swapped stays."""
+        if self._writer is not None:
+            self._writer.discard()
+
+    def _name(self, name: Id | None) -> Id:
+        if name is not None:
+            return name
+        while True:
+            number: int = self._manifest["next_id"]
+            self._manifest["next_id"] += 1
+            in_writer = self._writer is not None and self._writer.find(number) is not None
+            if not in_writer and number not in self._store:
+                return number
+
+    def _close_segment(self) -> None:
+        assert self._writer is not None
+        facts = self._writer.close()
+        removed = np.zeros(facts["passages"], np.bool_)
+        removed[self._gone] = True
+        self._listed.append(facts)
+        codec = Codec(self._store.precision, self._manifest["width"], bool(self._manifest["means"]))
+        folder = self._path / _SEGMENTS / facts["name"]
+        self._segments.append(Segment(folder, codec, facts, removed))
+        self._removed.append(removed)
+        self._writer, self._gone = None, []
+
+    def _swap(self) -> None:
+        self._manifest["change"] += 1
+        for facts, removed in zip(self._listed, self._removed, strict=True):
+            data = np.packbits(removed).tobytes()
+            before = facts["removed"]
+            if not removed.any() or (before is not None and before["checksum"] == zlib.crc32(data)):
+                continue
+            name = f"removed-{self._manifest['change']:08}.bin"
+            write_durably(self._path / _SEGMENTS / facts["name"] / name, data)
+            facts["removed"] = {"name": name, "checksum": zlib.crc32(data)}
+        self._manifest["segments"] = self._listed
+        _write(self._path, self._manifest)
+
+
+def _plain(name: Any) -> Id:
+    found = plain_id(name)
+    if found is None:
+        raise InvalidInput("an id of a stored passage is a str or a whole number, not None")
+    return found
+
+
+def _clean(passage: Passage) -> dict[str, Any]:
+    """The metadata as plain JSON types."""
+    hit = RankedPassage("", 0.0, 0.0, 0, meta=passage.meta)
+    meta: dict[str, Any] = hit.to_dict()["meta"]
+    return meta
+
+
+def _write(path: Path, manifest: dict[str, Any]) -> None:
+    body = {key: value for key, value in manifest.items() if key != "checksum"}
+    body["checksum"] = _checksum(body)
+    write_durably(path / MANIFEST, (json.dumps(body, indent=1) + "\n").encode())
+
+
+def _read(path: Path) -> dict[str, Any]:
+    file = path / MANIFEST
+    try:
+        manifest = json.loads(file.read_text(encoding="utf-8"))
+        version = manifest["format"]
+    except FileNotFoundError as error:
+        raise InvalidStore(
+            f"{path} is no passage store, as it has no {MANIFEST}: make one with "
+            "`ranker.encode_passages(passages, path=...)` or `flashrank-lite encode FILE -o PATH`"
+        ) from error
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise InvalidStore(
+            f"{file} cannot be read ({error}): restore a copy of the store, or encode its passages "
+            "anew"
+        ) from error
+    if version != FORMAT:
+        newer = isinstance(version, int) and version > FORMAT
+        advice = "upgrade flashrank-lite" if newer else "encode its passages anew"
+        raise InvalidStore(
+            f"{path} is of format {version!r:.20}, and this release reads {FORMAT}: {advice}"
+        )
+    if manifest.get("checksum") != _checksum(
+        {key: value for key, value in manifest.items() if key != "checksum"}
+    ):
+        raise InvalidStore(
+            f"{file} is not what was written: it was altered; restore a copy of the store, or "
+            "encode its passages anew"
+        )
+    found: dict[str, Any] = manifest
+    return found
+
+
+def _checksum(body: dict[str, Any]) -> int:
+    return zlib.crc32(json.dumps(body, sort_keys=True).encode())
+
+
+def _removed(path: Path, facts: dict[str, Any]) -> NDArray[np.bool_]:
+    count, stated = facts["passages"], facts["removed"]
+    if stated is None:
+        return np.zeros(count, np.bool_)
+    file = path / _SEGMENTS / facts["name"] / stated["name"]
+    data = file.read_bytes()
+    if zlib.crc32(data) != stated["checksum"]:
+        raise InvalidStore(
+            f"{file} is not what was written: the store is damaged or was altered; restore a copy "
+            "of it, or encode its passages anew"
+        )
+    return np.unpackbits(np.frombuffer(data, np.uint8), count=count).astype(np.bool_)
+
+
+def _sweep(path: Path, manifest: dict[str, Any]) -> None:
+    """Delete what no manifest lists: left by a crash, or replaced by a change."""
+    listed = {facts["name"]: facts["removed"] for facts in manifest["segments"]}
+    for folder in (path / _SEGMENTS).iterdir():
+        if folder.name not in listed:
+            shutil.rmtree(folder, ignore_errors=True)  # on Windows a reader may still hold it
+            continue
+        kept = listed[folder.name]
+        for file in folder.glob("removed-*.bin"):
+            if kept is None or file.name != kept["name"]:
+                file.unlink(missing_ok=True)
+    for partial in path.glob(f".{MANIFEST}.*"):
+        partial.unlink(missing_ok=True)
