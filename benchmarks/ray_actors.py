@@ -42,7 +42,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=2)
     args = parser.parse_args()
 
-    ray.init(num_cpus=max(args.actors), include_dashboard=False, log_to_driver=False)
+    ray.init(num_cpus=max(args.actors) + 1, include_dashboard=False, log_to_driver=False)
     pairs = ray.data.from_items(_pairs(args.pairs)).materialize()
     for number in range(args.rounds):
         for actors in args.actors:

@@ -1,7 +1,7 @@
 """Rank a corpus on a Ray cluster, or on this machine: Parquet or JSONL in, Parquet or JSONL out.
 
     pip install 'flashrank-lite[ray]'  # '.[ray]' in a checkout
-    python examples/rank_with_ray.py examples/questions.jsonl ranked --actors 2
+    python examples/rank_with_ray.py examples/questions.jsonl ranked --actors 1
 
 Rows hold a query and its passages (`query`, `passages`), which come out best first with `scores`;
 or a query and a text (`query`, `text`), which get a `score`. On a cluster, run it under
@@ -31,6 +31,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
 
     ray.init(ignore_reinit_error=True)
+    cpus = int(ray.cluster_resources().get("CPU", 1))
+    if args.actors * args.cpus >= cpus:
+        parser.error(f"leave one of Ray's {cpus} CPUs for reading: fewer --actors or --cpus")
     read = ray.data.read_json if "json" in args.source else ray.data.read_parquet
     rows = read(args.source)
     in_lists = "passages" in rows.schema().names

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,15 @@ def require(*packages: str) -> None:
     """Skip a module without these packages, unless the gate says that it must run."""
     if os.environ.get("FLASHRANK_LITE_REQUIRE_INTEGRATIONS") != "1":
         for package in packages:
-            pytest.importorskip(package, reason=f"needs {package}", exc_type=ImportError)
+            if not _installed(package):  # not imported: some of them take long
+                pytest.skip(f"needs {package}", allow_module_level=True)
+
+
+def _installed(package: str) -> bool:
+    try:
+        return find_spec(package) is not None
+    except ModuleNotFoundError:  # of what it lies in
+        return False
 
 
 def questions() -> list[tuple[str, list[str]]]:

@@ -52,7 +52,7 @@ def test_fp32_scores_are_those_of_torch(bert, exported, tmp_path):
     model, folder = bert
     only_fp32 = tmp_path / "fp32"
     export_folder(read_checkpoint(folder), only_fp32, texts(), precisions=["fp32"])
-    with Ranker(only_fp32, activation="raw") as ranker:
+    with Ranker(only_fp32, activation="raw", long="truncate") as ranker:
         for number, query in enumerate(QUERIES):
             found = passages(100 + number)
             expected = [x[0] for x in torch_logits(model, folder, query, found, 160)]
@@ -62,7 +62,7 @@ def test_fp32_scores_are_those_of_torch(bert, exported, tmp_path):
 
 def test_int8_keeps_the_order_of_fp32(bert, exported):
     model, folder = bert
-    with Ranker(exported[0], activation="raw") as ranker:
+    with Ranker(exported[0], activation="raw", long="truncate") as ranker:
         assert ranker.info()["precision"] == "int8"
         taus = []
         for number, query in enumerate(QUERIES):
@@ -76,9 +76,16 @@ def test_accurate_int8_keeps_more_of_the_order_and_scores_no_passage_by_its_neig
     bert, exported, tmp_path
 ):
     source = read_checkpoint(bert[1])
-    figures = export_folder(source, tmp_path, texts(), int8="accurate")["int8"]
-    name = "int8_vs_fp32_max_abs_logit"
-    assert figures[name] < exported[1]["int8"][name]
+    export_folder(source, tmp_path, texts(), int8="accurate")
+
+    def error(folder):  # the mean: the largest of a few hundred is a matter of chance
+        found = [passages(500 + number, 60) for number, _ in enumerate(QUERIES)]
+        pairs = list(zip(QUERIES, found, strict=True))
+        plain = Ranker(folder, file="model.onnx", activation="raw")
+        with plain as fp32, Ranker(folder, activation="raw") as int8:
+            return np.mean([np.abs(int8.score(*p) - fp32.score(*p)) for p in pairs])
+
+    assert error(tmp_path) < error(exported[0])
     found = passages(7, 30)
     with Ranker(tmp_path) as ranker:
         assert ranker.info()["precision"] == "int8"
@@ -198,7 +205,7 @@ def test_two_classes_are_scored_by_the_relevant_one(tmp_path, relevant):
     found = passages(5)
     logits = torch_logits(model, tmp_path / "m", QUERIES[0], found, 160)
     expected = [1 / (1 + np.exp(x[1 - relevant] - x[relevant])) for x in logits]
-    with Ranker(tmp_path / "out", activation="sigmoid") as ranker:
+    with Ranker(tmp_path / "out", activation="sigmoid", long="truncate") as ranker:
         np.testing.assert_allclose(ranker.score(QUERIES[0], found), expected, atol=1e-4)
 
 
@@ -229,7 +236,7 @@ def test_a_model_without_token_types_is_exported_without_them(tmp_path):
     export_folder(source, tmp_path / "out", texts(), precisions=["fp32"])
     found = [*passages(3), " ".join(["ocean"] * 300)]
     expected = [x[0] for x in torch_logits(model, folder, QUERIES[1], found, 128)]
-    with Ranker(tmp_path / "out", activation="raw") as ranker:
+    with Ranker(tmp_path / "out", activation="raw", long="truncate") as ranker:
         np.testing.assert_allclose(ranker.score(QUERIES[1], found), expected, atol=1e-4)
 
 

@@ -53,7 +53,7 @@ def fp32(family, tmp_path_factory):
     for name in ("config.json", "tokenizer.json", "model.onnx"):
         os.link(out / name, only / name)
     (only / "reranker.json").write_text(json.dumps(stated))
-    with Ranker(only, activation="raw") as ranker:
+    with Ranker(only, activation="raw", long="truncate") as ranker:
         yield ranker
 
 
@@ -69,7 +69,7 @@ def test_fp32_scores_are_those_of_torch_up_to_the_last_position(family, fp32):
 
 def test_int8_keeps_the_order_and_scores_no_passage_by_its_neighbours(family):
     model, folder, out = family
-    with Ranker(out, activation="raw") as ranker:
+    with Ranker(out, activation="raw", long="truncate") as ranker:
         assert ranker.info()["precision"] == "int8"
         taus = []
         for query, passages in questions():

@@ -123,7 +123,7 @@ def reference(name, model, folder, query, passages):
 
 def test_fp32_scores_are_those_of_the_recipe(case):
     name, model, folder = case
-    with Ranker(folder / "fp32", activation="raw") as ranker:
+    with Ranker(folder / "fp32", activation="raw", long="truncate") as ranker:
         for query, passages in questions()[:3]:
             expected = reference(name, model, folder, query, passages)
             assert np.ptp(expected) > 0.1
@@ -133,7 +133,7 @@ def test_fp32_scores_are_those_of_the_recipe(case):
 def test_int8_keeps_the_order_and_scores_no_passage_by_its_neighbours(case):
     name, model, folder = case
     taus = []
-    with Ranker(folder / "int8", activation="raw") as ranker:
+    with Ranker(folder / "int8", activation="raw", long="truncate") as ranker:
         for query, passages in questions():
             together = ranker.score(query, passages)
             alone = [ranker.score(query, [passage])[0] for passage in passages]
@@ -159,7 +159,7 @@ def test_a_padding_side_is_kept_and_a_prompt_too_long_is_cut_in_the_passage(case
     stated = json.loads((folder / "fp32" / "reranker.json").read_text())
     tokenizer = json.loads((folder / "tokenizer_config.json").read_text())
     assert stated["padding_side"] == tokenizer.get("padding_side", "right")
-    with Ranker(folder / "fp32") as ranker:
+    with Ranker(folder / "fp32", long="truncate") as ranker:
         (hit,) = ranker.rank("what are fleas", [" ".join(["an adult flea lives long"] * 300)])
     assert hit.truncated
 
@@ -175,7 +175,7 @@ def test_a_classifier_on_a_decoder_is_asked_like_its_family(tmp_path):
         ids = qwen3(lambda t: tokenizer(t, add_special_tokens=False)["input_ids"], query, passage)
         with torch.inference_mode():
             expected.append(model(input_ids=torch.tensor([ids])).logits[0, 0].item())
-    with Ranker(tmp_path / "out", activation="raw") as ranker:
+    with Ranker(tmp_path / "out", activation="raw", long="truncate") as ranker:
         np.testing.assert_allclose(ranker.score(query, passages), expected, atol=2e-4)
 
 

@@ -59,7 +59,7 @@ def assert_scores_are_the_librarys(folder, out, passages=ODD, **settings):
     passages = [*passages, *found[:3]]
     expected = library_scores(folder, query, passages, max_length=160, **settings)
     assert np.ptp(expected) > 0.05  # else equal scores would prove nothing
-    with Ranker(out, activation="raw") as ranker:
+    with Ranker(out, activation="raw", long="truncate") as ranker:
         np.testing.assert_allclose(ranker.score(query, passages), expected, atol=1e-4)
 
 
@@ -193,7 +193,7 @@ def test_whatever_a_file_says_scores_are_the_librarys_or_the_export_is_refused(
     lengths = {"length": 90, "length of the module": 100, "arguments of the tokenizer": 80}
     assert length == lengths.get(name, families.POSITIONS)
     expected = library_scores(folder, query, [*ODD, *found], max_length=length, **types)
-    with Ranker(tmp_path / "out", activation="raw") as ranker:
+    with Ranker(tmp_path / "out", activation="raw", long="truncate") as ranker:
         np.testing.assert_allclose(ranker.score(query, [*ODD, *found]), expected, atol=1e-4)
 
 
@@ -207,7 +207,7 @@ def test_the_refusal_names_the_text_both_token_lists_and_where_they_part(saved, 
     with pytest.raises(InvalidModel) as refused:
         export(folder, tmp_path / "out")
     said = str(refused.value)
-    assert f"the query {TEXTS[0][0]!r}" in said
+    assert f"the query {TEXTS[1][0]!r}" in said  # of the lists to measure with
     assert "the tokens part at number 1 (" in said
     assert "'[CLS] " in said
     assert "\n" not in said
@@ -222,7 +222,7 @@ def test_a_default_prompt_is_the_instruction_and_the_others_are_in_the_card(
     export(folder, tmp_path / "out")
     query, passages = TEXTS[0]
     expected = library_scores(folder, f"Legal Question: {query}", passages, prompts={"web": ""})
-    with Ranker(tmp_path / "out", activation="raw") as ranker:
+    with Ranker(tmp_path / "out", activation="raw", long="truncate") as ranker:
         assert ranker.info()["instruction"] == "web search: "
         found = ranker.score(query, passages, instruction="Legal Question: ")
     np.testing.assert_allclose(found, expected, atol=1e-4)
@@ -300,7 +300,7 @@ def test_two_classes_of_unknown_names_are_refused_until_one_is_named(
     assert main([*command, "--relevant", "apt"]) == 0
     query, passages = TEXTS[0]
     logits = library_scores(folder, query, passages)
-    with Ranker(tmp_path / "out", activation="raw") as ranker:
+    with Ranker(tmp_path / "out", activation="raw", long="truncate") as ranker:
         found = ranker.score(query, passages)
     np.testing.assert_allclose(found, logits[:, 0] - logits[:, 1], atol=1e-4)
     with pytest.raises(InvalidModel, match="no class 'bad'"):
@@ -335,7 +335,7 @@ def test_a_passage_cannot_end_the_prompt_unless_the_librarys_way_is_asked_for(ba
         ends[way] = int((pair.ids == end).sum())
         text = tokenizer.decode(pair.ids.tolist(), skip_special_tokens=False)
         assert HOSTILE in text
-        with Ranker(out, activation="raw") as ranker:
+        with Ranker(out, activation="raw", long="truncate") as ranker:
             calm, hostile = ranker.score("how long do fleas live", ["fleas live long", HOSTILE])
         scores[way] = hostile
         assert calm != hostile

@@ -29,7 +29,7 @@ import ray.data
 
 from flashrank_lite.integrations.ray import RankLists, ScorePairs
 
-CPUS = 2
+CPUS = 4  # as Ray counts them: actors must not take all, or files are never read
 START_TRIES = 4
 
 

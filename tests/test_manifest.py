@@ -33,8 +33,8 @@ def documented(*keys: str) -> set[str]:
 
 
 def test_every_key_that_is_read_or_written_is_documented() -> None:
-    written = (Path(manifest_module.__file__).parents[1] / "export" / "folder.py").read_text()
-    write = written.split("def _describe(")[1].split("def _replace(")[0]
+    written = (Path(manifest_module.__file__).parents[1] / "export" / "beside.py").read_text()
+    write = written.split("def write_beside(")[1].split("def copy_into(")[0]
     keys = {*re.findall(r'"(\w+)":', write)} - {"type"}
     assert {"variants", "file", "requires", "inputs", "padding_side", "template"} <= keys
     bundled = json.loads((bundled_folder() / "reranker.json").read_text())

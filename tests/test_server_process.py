@@ -29,7 +29,8 @@ def failing(*flags: str, **environment: str) -> str:
 
 
 def test_sigterm_finishes_what_is_in_flight_and_exits_with_0():
-    with command() as (server, process), concurrent.futures.ThreadPoolExecutor() as clients:
+    patient = ("--grace", "600", "--timeout", "600")
+    with command(*patient) as (server, process), concurrent.futures.ThreadPoolExecutor() as clients:
         answered = clients.submit(server.post, "/rerank", LARGE)
         until(lambda: b"queue_length 1" in server.get("/metrics").body or answered.done())
         process.send_signal(signal.SIGTERM)

@@ -227,7 +227,10 @@ def _sort_key(row: dict[str, Any], column: str) -> tuple[bool, Any]:
 
 def _add_list(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--sort", choices=SORTS, help="default: the order of the catalogue; figures by data set"
+        "--sort",
+        choices=SORTS,
+        metavar="BY",
+        help=f"one of {', '.join(SORTS)} (default: the order of the catalogue)",
     )
     flags.add_format(parser, "table", "json")
 

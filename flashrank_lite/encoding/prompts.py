@@ -162,8 +162,18 @@ class PairPromptEncoder(PromptEncoder):
         """The encoder for another instruction; the tokenizer is shared."""
         return PairPromptEncoder(self._pairs, self._template.with_instruction(instruction))
 
+    def room(self, query: str) -> int:
+        """Tokens of a passage that a pair with this query holds."""
+        first, second = self._template.segments
+        around = len(self._pairs.passage(self._fill(second, "", "")).ids)
+        return max(1, self._pairs.room(self._fill(first, query, "")) - around)
+
+    def token_spans(self, text: str) -> NDArray[np.int32]:
+        """Start and end of each token of a text in characters: int32, (n, 2)."""
+        return self._pairs.token_spans(text)
+
     def chunks(self, pairs: Iterable[tuple[str, str]]) -> Iterator[list[Pair]]:
-        """Encode (query, passage) pairs some at a time: a list of any length is never all held."""
+        """Encode (query, passage) pairs some at a time; as `PairEncoder.chunks`."""
         first, second = self._template.segments
         return in_chunks(
             pairs,

@@ -260,8 +260,13 @@ class _Work:
         return {"alone_vs_batch_max_abs_score": alone, **quality}
 
     def _open(self, precision: Precision) -> Ranker:
-        length = self._source.max_length
-        return Ranker(self.folder, file=FILES[precision], activation="raw", max_length=length)
+        return Ranker(
+            self.folder,
+            file=FILES[precision],
+            activation="raw",
+            max_length=self._source.max_length,
+            long="truncate",  # as the libraries read a passage that does not fit
+        )
 
 
 def feeds_of(source: Source, texts: fidelity.Texts) -> Iterator[Feeds]:

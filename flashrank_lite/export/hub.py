@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 
-from flashrank_lite.errors import InvalidInput, InvalidModel, ModelNotFound
+from flashrank_lite.errors import InvalidInput, InvalidModel, ModelNotFound, first_line
 from flashrank_lite.models import catalog
 from flashrank_lite.models.hub import fetch_files
 from flashrank_lite.models.resolve import is_repository
@@ -119,7 +119,7 @@ def push(folder: Path, repository: str) -> str:
             commit_message="Export to ONNX by flashrank-lite",
         )
     except (HfHubHTTPError, OSError, ValueError) as error:
-        line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        line = first_line(error)
         raise InvalidInput(
             f"{folder} was written, but the Hub did not take it as {repository} ({line}): set "
             "HF_TOKEN to a token that may write there, and push the folder again"

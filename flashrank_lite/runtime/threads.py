@@ -54,9 +54,10 @@ def resolve_threads(
         given: Any = argument
         if isinstance(given, bool) or not isinstance(given, Integral):  # numpy's count as well
             raise InvalidInput(f"threads must be a whole number or None, not {argument!r}")
-        if not 1 <= given <= MOST_THREADS:
+        count = int(given)
+        if not 1 <= count <= MOST_THREADS:
             raise InvalidInput(f"threads must be from 1 to {MOST_THREADS}, not {argument}")
-        return Threads(int(given), "argument")
+        return Threads(count, "argument")
     environ = os.environ if environ is None else environ
     stated = environ.get(THREADS_VARIABLE, "").strip()
     if stated:

@@ -11,11 +11,12 @@ from dataclasses import dataclass, replace
 from flashrank_lite.hits import RankedPassage
 from flashrank_lite.server.registry import ServedModel
 from flashrank_lite.strategies.stack import Long
-from flashrank_lite.strategies.windows import MAX_WINDOWS, SIZE, STRIDE
 
 # English has some four characters a token, other scripts about one, in two to four bytes each.
 BYTES_PER_TOKEN = 4
 SPECIAL_TOKENS = 3
+OVERLAP = 4 / 3  # of windows, each of which begins three quarters after the one before
+MOST_IN_WINDOWS = 8000  # tokens of a passage: some 31 windows of 256
 
 
 @dataclass(frozen=True)
@@ -102,12 +103,11 @@ class Job:
 
 def estimate(query: str, text: str, max_length: int, long: Long) -> int:
     """Tokens that the model reads of a pair, about: known before anything is tokenised."""
-    of_query = _bytes(query) // BYTES_PER_TOKEN + SPECIAL_TOKENS
-    of_text = _bytes(text) // BYTES_PER_TOKEN
-    if long == "truncate" or of_text <= SIZE:
-        return min(of_query + of_text, max_length)
-    windows = min(1 + -(-(of_text - SIZE) // STRIDE), MAX_WINDOWS)
-    return windows * min(of_query + SIZE, max_length)
+    read = (_bytes(query) + _bytes(text)) // BYTES_PER_TOKEN + SPECIAL_TOKENS
+    if read <= max_length:
+        return read
+    rest = 0 if long == "truncate" else int((read - max_length) * OVERLAP)
+    return max_length + min(rest, MOST_IN_WINDOWS)
 
 
 def _bytes(text: str) -> int:

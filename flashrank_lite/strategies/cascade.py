@@ -21,8 +21,9 @@ from flashrank_lite.strategies.windows import whole_spans
 T = TypeVar("T", bound=np.generic)
 
 PRUNING_TOKENS = 64
-# Bundled model, passages of 220 tokens (cranfield): nine tenths of the logits change by up to 3.0, and
-# a margin of 2 keeps 94 of a hundred of the best ten for 60% of the tokens; 4 keeps all for 98%.
+# Bundled model, passages of 220 tokens (cranfield): nine tenths of the logits change by up to
+# 3.0, and a margin of 2 keeps 94 of a hundred of the best ten for 60% of the tokens; 4 keeps all
+# for 98%.
 PRUNING_MARGIN = 2.0
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
-from flashrank_lite.errors import InvalidModel
+from flashrank_lite.errors import InvalidModel, first_line
 from flashrank_lite.export.checkpoints.classifiers import last_state
 from flashrank_lite.models.manifest import read_json
 
@@ -88,7 +88,7 @@ def _load(module: torch.nn.Module, folder: Path) -> torch.nn.Module:
             state = torch.load(pickled, map_location="cpu", weights_only=True)
         module.load_state_dict({name: value.float() for name, value in state.items()})
     except Exception as error:  # absent, cut short, unpickling refused, other names or shapes
-        line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        line = first_line(error)
         raise InvalidModel(f"the weights in {folder} cannot be loaded ({line})") from error
     return module
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from flashrank_lite.hits import RankedPassage
+from flashrank_lite.server.blend import Blend
 from flashrank_lite.server.job import Options
 from flashrank_lite.server.refusals import Refusal
-from flashrank_lite.strategies.fusion import WEIGHTS, Kind, from_order, fuse
+from flashrank_lite.strategies.fusion import Kind
 from flashrank_lite.strategies.stack import Long
 
 LARGEST_TOP_N = 2**31 - 1
@@ -58,32 +58,7 @@ class OwnFields(BaseModel):
                 f"scores holds {len(self.scores)} numbers for {passages} passages: send one for "
                 "each, or none of them (then their order is taken)",
             )
-        weight = WEIGHTS[self.fusion] if self.weight is None else self.weight
-        return Blend(self.fusion, weight, None if self.scores is None else tuple(self.scores))
-
-
-@dataclass(frozen=True)
-class Blend:
-    """A blend of the model and the first stage.
-
-    Attributes:
-        kind: as of `flashrank_lite.strategies.fusion`.
-        weight: of the model.
-        scores: of the first stage; None where only its order is known.
-    """
-
-    kind: Kind
-    weight: float
-    scores: tuple[float, ...] | None
-
-    def of(self, hits: Sequence[RankedPassage]) -> list[RankedPassage]:
-        """The hits of all passages, in the request's order, with the blend as their score."""
-        logits = np.array([hit.logit for hit in hits], np.float32)
-        first = from_order(len(hits))
-        if self.scores is not None:
-            first = np.array(self.scores, np.float32)
-        fused = fuse(logits, first, self.kind, self.weight).tolist()
-        return [replace(hit, score=score) for hit, score in zip(hits, fused, strict=True)]
+        return Blend(self.fusion, self.weight, self.scores)
 
 
 @dataclass(frozen=True)
