@@ -28,11 +28,12 @@ Rank the candidates of judged queries with one model or several, and compare wit
 EXAMPLES = """\
 examples:
   flashrank-lite eval examples/questions.jsonl --qrels examples/questions.qrels
-  flashrank-lite eval judged.jsonl --model nano --model ./my-model --out report.html
-  flashrank-lite eval beir/scifact --first-stage bm25 --top 50
-  flashrank-lite eval beir/scifact --run bm25.run --measures nDCG@10 AP --fusion rrf
-  flashrank-lite eval --run bm25.run --topics topics.tsv --texts texts.jsonl --qrels qrels.txt
+  flashrank-lite eval examples/questions.jsonl --qrels examples/questions.qrels \\
+      --first-stage bm25 --fusion rrf --measures nDCG@5 AP
+  flashrank-lite eval --run examples/agriculture.run --topics examples/agriculture.topics.tsv \\
+      --texts examples/agriculture.jsonl --qrels examples/agriculture.qrels
 
+--model A --model B compares two models, --out report.html writes a page to look at.
 DATA is a file with a query and its passages in each row, as JSONL, JSON, CSV, TSV or Parquet:
 {"query", "candidates": [{"text", "label"}]}, {"query", "positive": [...], "negative": [...]}, or
 columns query, text and label; or a folder as BEIR, CoIR, BRIGHT or T2Ranking have it. A folder

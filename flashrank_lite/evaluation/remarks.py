@@ -42,6 +42,6 @@ def remarks(comparison: Comparison) -> list[str]:
     grades = sorted({grade for query in data.queries for grade in query.judgments.values()})
     if grades[-1] > 1:
         lines.append(f"graded labels, {grades[0]} to {grades[-1]}; nDCG has linear gain")
-    if any(not difference.clear for difference in comparison.differences):
+    if any(one.low is not None and not one.clear for one in comparison.differences):
         lines.append("where an interval holds 0, these queries do not tell the two apart")
     return lines
