@@ -62,7 +62,7 @@ def test_several_processes_serve_one_port_and_a_killed_one_is_replaced():
 
         until(lambda: len(children()) == 2)
         before = children()
-        for _ in range(6):
+        for _ in range(6):  # also while the second one is still loading
             assert server.post("/rerank", SMALL).status == 200
         assert b"flashrank_lite_pairs_total" in server.get("/metrics").body
         os.kill(before[0], signal.SIGKILL)
