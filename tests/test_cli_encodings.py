@@ -13,8 +13,8 @@ from cli_support import EXAMPLE, QUERY, ROOT, rows, run
 
 from flashrank_lite import MissingExtra
 from flashrank_lite.cli import main
-from flashrank_lite.cli.reading import ReadOptions, read_file
 from flashrank_lite.errors import InvalidInput
+from flashrank_lite.reading import ReadOptions, read_file
 
 LINES = ["Wie lange lebt ein Floh?", "Fünf Wochen, naïvement gefragt.", "ノミの寿命は数週間です。"]
 TEXT = "\n".join(LINES) + "\n"

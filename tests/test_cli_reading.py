@@ -13,8 +13,8 @@ from cli_support import rows, run
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flashrank_lite.cli.reading import ReadOptions, read_file
 from flashrank_lite.errors import InvalidInput
+from flashrank_lite.reading import ReadOptions, read_file
 
 SHAPES = {
     "text": "first\nsecond\n",

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from flashrank_lite import InvalidInput, MissingExtra
-from flashrank_lite.cli.reading import ReadOptions
 from flashrank_lite.evaluation import DataFiles, labelled_lists, read_data
+from flashrank_lite.reading import ReadOptions
 
 ROOT = Path(__file__).parents[1]
 QUESTIONS = ROOT / "examples" / "questions.jsonl"

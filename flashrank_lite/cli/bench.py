@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from flashrank_lite.cli import flags
 from flashrank_lite.cli.command import Command
-from flashrank_lite.cli.reading import read_file
 from flashrank_lite.cli.tables import Cell, Column, write_table
 from flashrank_lite.errors import InvalidInput
+from flashrank_lite.reading import read_file
 
 if TYPE_CHECKING:
     from flashrank_lite.cli.screen import Screen

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from flashrank_lite.cli import flags
 from flashrank_lite.cli.command import Command
-from flashrank_lite.cli.reading import read_file
+from flashrank_lite.reading import read_file
 
 DESCRIPTION = """\
 Read passages once and keep what the model has read of them in a store, a folder on disk, so that

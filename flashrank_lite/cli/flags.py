@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from flashrank_lite.cli.command import UsageError
-from flashrank_lite.cli.reading import FORMATS, ReadOptions
+from flashrank_lite.reading import FORMATS, ReadOptions
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from flashrank_lite.cli import flags
 from flashrank_lite.cli.command import Command, UsageError
 from flashrank_lite.cli.encode import is_store
-from flashrank_lite.cli.questions import Question, read_questions, read_trec
-from flashrank_lite.cli.reading import read_file
+from flashrank_lite.reading import read_file
+from flashrank_lite.reading.questions import Question, read_questions, read_trec
 
 if TYPE_CHECKING:
     from flashrank_lite.call import Progress

@@ -18,13 +18,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from flashrank_lite.cli.questions import read_run, read_trec
-from flashrank_lite.cli.reading import ReadOptions, as_passages, decode, read_placed, read_source
-from flashrank_lite.cli.reading.source import extension
 from flashrank_lite.errors import InvalidInput, MissingExtra
 from flashrank_lite.evaluation.judged import JudgedData, JudgedQuery, Order, grade, named
 from flashrank_lite.evaluation.rows import PASSAGES, QUERIES
 from flashrank_lite.passages import Passage
+from flashrank_lite.reading import ReadOptions, as_passages, decode, read_placed, read_source
+from flashrank_lite.reading.questions import read_run, read_trec
+from flashrank_lite.reading.source import extension
 
 CANDIDATES = 100  # of BM25, where nobody says how many
 

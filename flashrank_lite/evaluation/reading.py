@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from flashrank_lite.cli.reading import ReadOptions
 from flashrank_lite.errors import InvalidInput
 from flashrank_lite.evaluation.folders import (
     CANDIDATES,
@@ -15,6 +14,7 @@ from flashrank_lite.evaluation.folders import (
 )
 from flashrank_lite.evaluation.judged import JudgedData
 from flashrank_lite.evaluation.rows import read_rows
+from flashrank_lite.reading import ReadOptions
 
 
 @dataclass(frozen=True)

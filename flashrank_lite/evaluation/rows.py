@@ -12,7 +12,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from flashrank_lite.cli.reading import Placed, ReadOptions, as_passages, read_placed
 from flashrank_lite.errors import InvalidInput
 from flashrank_lite.evaluation.candidates import read_corpus
 from flashrank_lite.evaluation.judged import (
@@ -24,6 +23,7 @@ from flashrank_lite.evaluation.judged import (
     shuffled,
 )
 from flashrank_lite.passages import Passage
+from flashrank_lite.reading import Placed, ReadOptions, as_passages, read_placed
 
 QUERIES = ("query", "question", "title", "text")
 QUERY_IDS = ("id", "_id", "qid", "q_id", "query_id", "query-id")

@@ -11,18 +11,18 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from flashrank_lite.cli.reading.columnar import kind_of as columnar_kind
-from flashrank_lite.cli.reading.columnar import read_rows
-from flashrank_lite.cli.reading.decoding import decode
-from flashrank_lite.cli.reading.formats import (
+from flashrank_lite.errors import InvalidInput
+from flashrank_lite.reading.columnar import kind_of as columnar_kind
+from flashrank_lite.reading.columnar import read_rows
+from flashrank_lite.reading.decoding import decode
+from flashrank_lite.reading.formats import (
     FORMATS,
     USUAL,
     Placed,
     ReadOptions,
     read_values,
 )
-from flashrank_lite.cli.reading.source import STDIN, extension, read_source
-from flashrank_lite.errors import InvalidInput
+from flashrank_lite.reading.source import STDIN, extension, read_source
 
 if TYPE_CHECKING:
     from flashrank_lite.passages import Passage

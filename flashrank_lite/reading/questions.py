@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from flashrank_lite.cli.reading import (
+from flashrank_lite.errors import InvalidInput
+from flashrank_lite.reading import (
     Placed,
     ReadOptions,
     as_passages,
@@ -20,8 +21,7 @@ from flashrank_lite.cli.reading import (
     read_placed,
     read_source,
 )
-from flashrank_lite.cli.reading.source import extension
-from flashrank_lite.errors import InvalidInput
+from flashrank_lite.reading.source import extension
 
 if TYPE_CHECKING:
     from flashrank_lite.passages import Passage

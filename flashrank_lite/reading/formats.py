@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from flashrank_lite.cli.reading import delimited
 from flashrank_lite.errors import InvalidInput
+from flashrank_lite.reading import delimited
 
 FORMATS = ("text", "jsonl", "json", "csv", "tsv")
 USUAL = ("text", "page_content", "content")  # columns that hold the text where no field is named
