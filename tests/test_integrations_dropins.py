@@ -190,6 +190,7 @@ def encoder_only_flagembedding() -> Iterator[None]:
 
     The latter needs a module that transformers 5 no longer has (FlagEmbedding 1.4.2).
     """
+    require("FlagEmbedding")
     found = importlib.util.find_spec("FlagEmbedding")
     assert found is not None
     assert found.submodule_search_locations is not None

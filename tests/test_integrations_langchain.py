@@ -3,6 +3,7 @@
 
 import asyncio
 import json
+from functools import wraps
 from typing import Any
 
 import pytest
@@ -93,9 +94,13 @@ def test_the_model_is_opened_once(
 ) -> None:
     opened = []
     real = Ranker.__init__
-    monkeypatch.setattr(
-        Ranker, "__init__", lambda self, *a, **k: (opened.append(a), real(self, *a, **k))[1]
-    )
+
+    @wraps(real)  # options are checked against its signature
+    def counted(self: Ranker, *arguments: Any, **more: Any) -> None:
+        opened.append(arguments)
+        real(self, *arguments, **more)
+
+    monkeypatch.setattr(Ranker, "__init__", counted)
     rerank = FlashRankLiteRerank(options={"threads": 1, "max_length": 64})
     for _ in range(3):
         rerank.compress_documents(documents, "a query")

@@ -29,7 +29,8 @@ def failing(*flags: str, **environment: str) -> str:
 
 
 def test_sigterm_finishes_what_is_in_flight_and_exits_with_0():
-    with command() as (server, process), concurrent.futures.ThreadPoolExecutor() as clients:
+    patient = ("--grace", "600", "--timeout", "600")
+    with command(*patient) as (server, process), concurrent.futures.ThreadPoolExecutor() as clients:
         answered = clients.submit(server.post, "/rerank", LARGE)
         until(lambda: b"queue_length 1" in server.get("/metrics").body or answered.done())
         process.send_signal(signal.SIGTERM)
@@ -61,7 +62,7 @@ def test_several_processes_serve_one_port_and_a_killed_one_is_replaced():
 
         until(lambda: len(children()) == 2)
         before = children()
-        for _ in range(6):
+        for _ in range(6):  # also while the second one is still loading
             assert server.post("/rerank", SMALL).status == 200
         assert b"flashrank_lite_pairs_total" in server.get("/metrics").body
         os.kill(before[0], signal.SIGKILL)

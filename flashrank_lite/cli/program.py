@@ -18,6 +18,7 @@ COMMANDS = (  # modules of this package, each with a COMMAND
     "encode",
     "info",
     "bench",
+    "eval",
     "export",
     "models",
     "serve",

@@ -91,7 +91,7 @@ def read_trec(run: str, topics: str, texts: str, options: ReadOptions) -> list[Q
             )
         passages[str(passage.id)] = passage
     found: dict[str, list[tuple[float, Passage]]] = {}
-    for place, query, document, score in _read_run(run):
+    for place, query, document, score in read_run(run):
         if query not in queries:
             raise InvalidInput(f"{place}: query {query!r} is not in {topics}")
         if document not in passages:
@@ -106,12 +106,13 @@ def read_trec(run: str, topics: str, texts: str, options: ReadOptions) -> list[Q
     ]
 
 
-def _lines(path: str, options: ReadOptions) -> list[Placed]:
-    options = replace(options, field=None, id_field=None)
-    return read_placed(path, options, columns=_QUERIES, unwrap=False)
+def read_run(path: str) -> list[tuple[str, str, str, float]]:
+    """The lines of a TREC run: where each stands, its query, document and score.
 
-
-def _read_run(path: str) -> list[tuple[str, str, str, float]]:
+    Raises:
+        OSError: the file cannot be read.
+        InvalidInput: a line is not of that form.
+    """
     data, name = read_source(path)
     lines = []
     for number, line in enumerate(decode(data, name).split("\n"), start=1):
@@ -127,6 +128,11 @@ def _read_run(path: str) -> list[tuple[str, str, str, float]]:
                 f"{place}: not a line of a TREC run, `query Q0 document rank score name`"
             ) from None
     return lines
+
+
+def _lines(path: str, options: ReadOptions) -> list[Placed]:
+    options = replace(options, field=None, id_field=None)
+    return read_placed(path, options, columns=_QUERIES, unwrap=False)
 
 
 def _read_topics(path: str) -> dict[str, str]:

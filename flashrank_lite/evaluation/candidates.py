@@ -22,8 +22,8 @@ _CORPUS = 'a text of a corpus, {"id": ..., "text": ...}'
 class CandidateList:
     """One query with its candidates in first-stage order.
 
-    ``ideal`` holds the query's positive grades, those the first stage missed included;
-    ``None`` means that ``labels`` holds them all.
+    `ideal` holds the query's positive grades, those the first stage missed included;
+    `None` means that `labels` holds them all.
     """
 
     query: str
@@ -33,10 +33,10 @@ class CandidateList:
 
 
 def read_candidate_lists(path: str | Path) -> list[CandidateList]:
-    """Read candidate lists from JSONL: ``{query, ideal?, candidates: [{id, text?, label}]}``.
+    """Read candidate lists from JSONL: `{query, ideal?, candidates: [{id, text?, label}]}`.
 
-    A candidate without ``text`` is looked up by its ``id`` in the ``corpus.*.jsonl`` files
-    (``{id, text}``) that lie in the same folder.
+    A candidate without `text` is looked up by its `id` in the `corpus.*.jsonl` files
+    (`{id, text}`) that lie in the same folder.
 
     Raises:
         InvalidInput: a line is not of that form, or a candidate's text is nowhere to be found.
@@ -49,10 +49,21 @@ def read_candidate_lists(path: str | Path) -> list[CandidateList]:
             row = json.loads(line)
             lacking = any("text" not in candidate for candidate in row["candidates"])
         if lacking and corpus is None:
-            corpus = _read_corpus(source.parent)
+            corpus = read_corpus(source.parent)
         with _explained(place, _LIST):
             lists.append(_read_list(row, corpus or {}))
     return lists
+
+
+def read_corpus(folder: Path) -> dict[str, str]:
+    """The texts of a folder's `corpus.*.jsonl` files, by their ids."""
+    texts: dict[str, str] = {}
+    for path in sorted(folder.glob("corpus.*.jsonl")):
+        for place, line in _lines(path):
+            with _explained(place, _CORPUS):
+                row = json.loads(line)
+                texts[row["id"]] = row["text"]
+    return texts
 
 
 def _read_list(row: dict[str, Any], corpus: Mapping[str, str]) -> CandidateList:
@@ -63,16 +74,6 @@ def _read_list(row: dict[str, Any], corpus: Mapping[str, str]) -> CandidateList:
         tuple(float(c["label"]) for c in candidates),
         tuple(map(float, row["ideal"])) if row.get("ideal") else None,
     )
-
-
-def _read_corpus(folder: Path) -> dict[str, str]:
-    texts: dict[str, str] = {}
-    for path in sorted(folder.glob("corpus.*.jsonl")):
-        for place, line in _lines(path):
-            with _explained(place, _CORPUS):
-                row = json.loads(line)
-                texts[row["id"]] = row["text"]
-    return texts
 
 
 def _lines(file: Path) -> Iterator[tuple[str, str]]:

@@ -13,14 +13,14 @@ from flashrank_lite.evaluation.candidates import CandidateList
 def ndcg(
     scores: ArrayLike, labels: ArrayLike, k: int = 10, ideal: Sequence[float] | None = None
 ) -> float:
-    """Normalised discounted cumulative gain at ``k`` with linear gain, as trec_eval's ``ndcg_cut``.
+    """Normalised discounted cumulative gain at `k` with linear gain, as trec_eval's `ndcg_cut`.
 
     Args:
         scores: relevance scores, shape (n,); ties keep the input order.
         labels: relevance grades, shape (n,), 0 for not relevant.
         k: cut-off rank.
         ideal: every positive grade of the query, those that the first stage missed included;
-            the grades in ``labels`` when not given.
+            the grades in `labels` when not given.
 
     Returns:
         A float in [0, 1]; 0.0 for a query without a positive grade.

@@ -30,7 +30,10 @@ STARTUP_FAILURE = 3  # uvicorn's: a worker that ends with it is not started agai
 
 
 def create_app(
-    settings: Settings | None = None, on_failure: Callable[[BaseException], None] | None = None
+    settings: Settings | None = None,
+    on_failure: Callable[[BaseException], None] | None = None,
+    *,
+    load_first: bool = False,
 ) -> Starlette:
     """The ASGI application; its models load when it starts.
 
@@ -38,6 +41,8 @@ def create_app(
         settings: how to serve; None for the bundled model and the defaults.
         on_failure: called with the error if a model cannot be loaded; None logs it, and `/ready`
             never says that it is.
+        load_first: take no request before the models are loaded, as is right beside other
+            processes that do; else `/health` answers meanwhile, and `/ready` says 503.
     """
     service = Service(settings or Settings())
 
@@ -46,6 +51,8 @@ def create_app(
         service.scheduler = Scheduler(service.settings.scorers)
         service.scheduler.start()
         loading = asyncio.create_task(_load(service, on_failure))
+        if load_first:
+            await loading
         try:
             yield
         finally:
@@ -79,7 +86,7 @@ def app_of_worker() -> Starlette:
 
     settings = Settings.from_json(os.environ[SETTINGS_VARIABLE])
     configure_logging(settings)
-    return create_app(settings, _end_worker)
+    return create_app(settings, _end_worker, load_first=True)
 
 
 def _end_worker(error: BaseException) -> None:

@@ -6,6 +6,7 @@ import logging
 import os
 import shutil
 import signal
+import socket
 import sys
 import tempfile
 from typing import Any
@@ -13,9 +14,14 @@ from typing import Any
 import uvicorn
 from uvicorn.supervisors import Multiprocess
 
+from flashrank_lite.errors import InvalidInput, first_line
 from flashrank_lite.server.app import SETTINGS_VARIABLE, STARTUP_FAILURE, create_app
 from flashrank_lite.server.metrics import SHARED_FOLDER
 from flashrank_lite.server.settings import Settings
+
+logger = logging.getLogger("flashrank_lite.server")
+
+WORKER_PATIENCE = 60  # seconds
 
 
 def serve(settings: Settings) -> int:
@@ -27,8 +33,9 @@ def serve(settings: Settings) -> int:
     """
     settings.check_reach()
     configure_logging(settings)
+    listener = _listen(settings)
     if settings.workers > 1:
-        return _several(settings)
+        return _several(settings, listener)
     failed: list[BaseException] = []
     server: uvicorn.Server
 
@@ -46,7 +53,7 @@ def serve(settings: Settings) -> int:
     # it once more afterwards, which would end this process with that signal as its status.
     for name in (signal.SIGTERM, signal.SIGINT):
         signal.signal(name, stop)
-    server.run()
+    server.run(sockets=[listener])
     if failed:
         raise failed[0]
     return 0 if server.started else STARTUP_FAILURE
@@ -62,14 +69,31 @@ def configure_logging(settings: Settings) -> None:
         logging.getLogger(name).setLevel(level)
 
 
-def _several(settings: Settings) -> int:
+def _listen(settings: Settings) -> socket.socket:
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    listener = socket.socket(family=family)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((settings.host, settings.port))
+    except OSError as error:
+        listener.close()
+        raise InvalidInput(
+            f"cannot listen on {settings.host}, port {settings.port} ({first_line(error)}): "
+            "choose another --host or --port, or stop what listens there"
+        ) from error
+    listener.set_inheritable(True)
+    shown = f"[{settings.host}]" if family == socket.AF_INET6 else settings.host
+    logger.info("listening on http://%s:%d", shown, listener.getsockname()[1])
+    return listener
+
+
+def _several(settings: Settings, listener: socket.socket) -> int:
     folder = tempfile.mkdtemp(prefix="flashrank-lite-metrics-")
     os.environ[SHARED_FOLDER] = folder
     os.environ[SETTINGS_VARIABLE] = settings.to_json()
     try:
         config = _config("flashrank_lite.server.app:app_of_worker", settings)
-        socket = config.bind_socket()
-        parent = Multiprocess(config, sockets=[socket])
+        parent = Multiprocess(config, sockets=[listener])
         parent.run()
         codes = [process.exitcode for process in parent.processes]
         return 1 if STARTUP_FAILURE in codes else 0
@@ -88,5 +112,7 @@ def _config(app: Any, settings: Settings) -> uvicorn.Config:
         access_log=False,  # its lines would hold whatever a client put into a path
         server_header=False,
         timeout_graceful_shutdown=max(1, round(settings.grace)),
+        # a worker on a busy machine, still importing, is not a hung one
+        timeout_worker_healthcheck=WORKER_PATIENCE,
         lifespan="on",
     )
