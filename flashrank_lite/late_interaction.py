@@ -107,10 +107,7 @@ class LateInteraction:
                 stored = isinstance(one.texts, StoredTexts)
                 self._opened.languages.check([one.query, *(() if stored else one.texts)])
             call.expect(sum(len(one.texts) for one in lists))
-            queries: dict[str, _Query] = {}
-            for one in lists:
-                if one.query not in queries and len(one.texts):
-                    queries[one.query] = self._query(one.query)
+            queries = self._queries([one.query for one in lists if len(one.texts)], call)
             scores: dict[int, Scores] = {}
             anew: dict[int, Scores] = {}
             for number, one in enumerate(lists):
@@ -200,6 +197,18 @@ class LateInteraction:
         """Opened anew where it is unpickled: the same model and graph, without the token."""
         return LateInteraction, self._opened.reload_arguments()
 
+    def _queries(self, texts: Sequence[str], call: calls.Call) -> dict[str, "_Query"]:
+        """Read each query once, a thread for each."""
+        queries: dict[str, _Query] = {}
+
+        def run(text: str) -> None:
+            call.check()
+            queries[text] = self._query(text)
+
+        unique = dict.fromkeys(texts)
+        run_side_by_side(run, unique, min(self._opened.sessions.workers, len(unique)))
+        return queries
+
     def _query(self, text: str) -> "_Query":
         pieces = self._encoder.query(text)
         ids = self._encoder.query_row(pieces)
@@ -208,7 +217,7 @@ class LateInteraction:
         states, weights = self._opened.sessions.run_for(
             feeds, [QUERY_STATES, QUERY_WEIGHTS], all_threads=False
         )
-        room = self.passage_room if self._cache else self._encoder.room_beside(pieces)
+        room = self.passage_room if self._cache is not None else self._encoder.room_beside(pieces)
         return _Query(query_states(ids, states[0], weights[0]), pieces.cut, room)
 
     def _feeds(self, queries: list[Ids], passages: list[Ids]) -> dict[str, NDArray[np.int64]]:
