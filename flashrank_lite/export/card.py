@@ -41,11 +41,12 @@ def model_card(source: Source, variants: Sequence[Mapping[str, Any]], report: st
     from huggingface_hub import ModelCardData
 
     named = bool(source.license) and source.custom_license
+    repository, at, _ = (source.origin or "").partition("@")
     facts = ModelCardData(
         license="other" if named else source.license,
         license_name=source.license if named else None,  # as the Hub wants it
         language=list(source.languages) or None,
-        base_model=source.origin.partition("@")[0] if "@" in (source.origin or "") else None,
+        base_model=repository if at else None,
         library_name="flashrank-lite",
         pipeline_tag="text-ranking",
         ignore_metadata_errors=True,

@@ -11,7 +11,8 @@ from contextlib import contextmanager
 from typing import Any
 
 try:
-    from opentelemetry import propagate, trace
+    from opentelemetry.propagate import extract
+    from opentelemetry.trace import SpanKind, get_tracer
 except ImportError:
     INSTALLED = False
 else:
@@ -37,8 +38,8 @@ def span(name: str, headers: Mapping[str, str]) -> Iterator[Span]:
     if not INSTALLED:
         yield Span()
         return
-    tracer = trace.get_tracer("flashrank_lite.server")
+    tracer = get_tracer("flashrank_lite.server")
     with tracer.start_as_current_span(
-        name, context=propagate.extract(dict(headers)), kind=trace.SpanKind.SERVER
+        name, context=extract(dict(headers)), kind=SpanKind.SERVER
     ) as current:
         yield Span(current)
