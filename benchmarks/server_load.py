@@ -31,7 +31,7 @@ import numpy as np
 
 from benchmarks.texts import EXAMPLES
 
-MIX = (10, 10, 1, 10, 100, 10, 10, 1, 10, 1000)  # passages of a request, in turn
+MIX = (10, 10, 1, 10, 100, 10, 10, 1, 10, 30)  # passages of a request, in turn
 QUERY = "where did agriculture first arise"
 ANSWERED, REFUSED = 200, (429, 503)
 WARM_UP = 2.0  # seconds
@@ -86,16 +86,17 @@ def main() -> int:
     rows.append(("library alone, same mix", f"{library:.0f} pairs/s"))
     with server() as (port, process):
         before = resident(process.pid)
+        began = time.perf_counter()
         tally, peak = asyncio.run(
             load(port, arguments.connections, arguments.seconds, MIX, process.pid)
         )
-        rate = tally.pairs / arguments.seconds
+        rate = tally.pairs / (time.perf_counter() - began)  # the last answers come after the end
         rows += [
             (f"mixed load, {arguments.connections} connections", f"{rate:.0f} pairs/s"),
             ("of the library's", f"{rate / library:.2f}"),
             ("answers by status", told(tally)),
             ("p50 / p99 of 10 passages", milliseconds(tally, 10)),
-            ("p50 / p99 of 1,000 passages", milliseconds(tally, 1000)),
+            ("p50 / p99 of 100 passages", milliseconds(tally, 100)),
             ("resident before, greatest, after", f"{before}, {peak}, {resident(process.pid)} MB"),
         ]
         lost += tally.lost()
