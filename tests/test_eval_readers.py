@@ -80,7 +80,7 @@ def t2ranking(folder):
 @pytest.mark.parametrize(
     ("layout", "split"),
     [(beir, None), (coir, None), (t2ranking, "dev")],
-    ids=lambda value: str(value),
+    ids=["beir", "coir", "t2ranking"],
 )
 def test_a_folder_of_a_collection_gets_its_candidates_by_bm25(layout, split, tmp_path):
     pytest.importorskip("bm25s")
