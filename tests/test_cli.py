@@ -125,7 +125,7 @@ def test_info_says_what_would_run_and_why(succeeds):
 @pytest.mark.parametrize(
     ("arguments", "word"),
     [
-        ([], "say what to do: rank, "),
+        ([], "rank, encode, info, bench, eval, export, models or serve"),
         (["sort"], "invalid choice"),
         (["rank"], "a QUERY and a FILE"),
         (["rank", "q", "a", "b"], "unrecognized"),
