@@ -6,6 +6,7 @@ One graph plays both roles: asked for `passage_states` it runs the passages' hal
 of queries, and what was read can be kept, in a `PassageStore` or in a cache.
 """
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -117,16 +118,24 @@ class LateInteraction:
                     count = len(one.texts)
                     empty = Scores(np.empty(count, np.float32), np.zeros(count, np.bool_))
                     scores[number] = anew[number] = empty
-            self._score_texts(lists, queries, anew, call)
+            read = self._score_texts(lists, queries, anew, call)
+        for number, one in enumerate(lists):
+            if len(one.texts):
+                tokens = queries[one.query].tokens + read[number]
+                scores[number] = replace(scores[number], tokens=tokens)
         return [scores[number] for number in range(len(lists))]
 
     def room(self, query: str, *, instruction: str | None = None) -> int:
         """`TokenScorer.room`."""
-        return self._encoder.room(query) if self._cache is None else self._encoder.passage_room
+        if self._cache is not None:
+            return self._encoder.passage_room
+        with calls.current().tokenizing():
+            return self._encoder.room(query)
 
     def token_spans(self, text: str) -> NDArray[np.int32]:
         """`TokenScorer.token_spans`."""
-        return self._encoder.token_spans(text)
+        with calls.current().tokenizing():
+            return self._encoder.token_spans(text)
 
     @property
     def passage_room(self) -> int:
@@ -203,22 +212,23 @@ class LateInteraction:
 
         def run(text: str) -> None:
             call.check()
-            queries[text] = self._query(text)
+            queries[text] = self._query(text, call)
 
         unique = dict.fromkeys(texts)
         run_side_by_side(run, unique, min(self._opened.sessions.workers, len(unique)))
         return queries
 
-    def _query(self, text: str) -> "_Query":
-        pieces = self._encoder.query(text)
-        ids = self._encoder.query_row(pieces)
+    def _query(self, text: str, call: calls.Call) -> "_Query":
+        with call.tokenizing():
+            pieces = self._encoder.query(text)
+            ids = self._encoder.query_row(pieces)
         feeds = self._feeds([ids], [ids[-1:]])  # one token stands for the passages
         # a query is short: one thread reads it as quickly as all
         states, weights = self._opened.sessions.run_for(
             feeds, [QUERY_STATES, QUERY_WEIGHTS], all_threads=False
         )
         room = self.passage_room if self._cache is not None else self._encoder.room_beside(pieces)
-        return _Query(query_states(ids, states[0], weights[0]), pieces.cut, room)
+        return _Query(query_states(ids, states[0], weights[0]), pieces.cut, room, len(ids))
 
     def _feeds(self, queries: list[Ids], passages: list[Ids]) -> dict[str, NDArray[np.int64]]:
         side = self._opened.found.manifest.padding_side
@@ -237,8 +247,13 @@ class LateInteraction:
         queries: Mapping[str, "_Query"],
         scores: Mapping[int, Scores],
         call: calls.Call,
-    ) -> None:
-        """Put the scores of the lists that `scores` numbers into their places."""
+    ) -> Counter[int]:
+        """Put the scores of the lists that `scores` numbers into their places.
+
+        Returns:
+            How many tokens of passages were read for each of these lists.
+        """
+        tokens: Counter[int] = Counter()
         places: dict[str, list[_Place]] = {}
         for number in scores:
             for place, text in enumerate(lists[number].texts):
@@ -247,9 +262,14 @@ class LateInteraction:
         rest = iter(places.items())
         while chunk := list(islice(rest, CHUNK_PAIRS)):
             if self._cache is None:
-                self._read_and_compare(self._rows(chunk, by_list), by_list, scores, call)
+                with call.tokenizing():
+                    rows = self._rows(chunk, by_list)
+                self._read_and_compare(rows, by_list, scores, call)
             else:
-                self._compare_cached(self._cache, chunk, by_list, scores, call)
+                rows = self._compare_cached(self._cache, chunk, by_list, scores, call)
+            for row in rows:
+                tokens.update(dict.fromkeys((number for number, _ in row.places), len(row.ids)))
+        return tokens
 
     def _rows(
         self, chunk: Sequence[tuple[str, list["_Place"]]], by_list: Mapping[int, "_Query"]
@@ -298,13 +318,18 @@ class LateInteraction:
         by_list: Mapping[int, "_Query"],
         scores: Mapping[int, Scores],
         call: calls.Call,
-    ) -> None:
-        """As a store: what is in the cache and what is not score the same."""
+    ) -> list["_Row"]:
+        """As a store: what is in the cache and what is not score the same.
+
+        Returns:
+            What was read because it was not in the cache.
+        """
         texts = [text for text, _ in chunk]
         found = cache.find(texts)
         missing = [place for place, entry in enumerate(found) if entry is None]
         codec = self.codec(CACHE_PRECISION)
-        rows = [self._row(texts[place]) for place in missing]
+        with call.tokenizing():
+            rows = [replace(self._row(texts[place]), places=chunk[place][1]) for place in missing]
         for place, row, packed in zip(missing, rows, self._pack(rows, codec, call), strict=True):
             found[place] = packed, row.truncated
             cache.keep(texts[place], packed, row.truncated)
@@ -323,6 +348,7 @@ class LateInteraction:
             ]
             self._compare(states, block, as_packed, scores)
             call.advance(sum(len(row.places) for row in block))
+        return rows
 
     def _compare(
         self,
@@ -402,11 +428,12 @@ _NO_IDS = np.empty(0, np.int32)
 
 @dataclass(frozen=True, slots=True)
 class _Query:
-    """A query as read; passages beside it may have `room` tokens."""
+    """A query as read, of so many tokens; passages beside it may have `room` of them."""
 
     states: QueryStates
     cut: bool
     room: int
+    tokens: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,6 +45,11 @@ def split(text: str, read: int, size: int, stride: int, token_spans: TokenSpans)
     yield from _windows(text, int(spans[start, 0]), size, stride, token_spans)
 
 
+def beginning(text: str, tokens: int, token_spans: TokenSpans) -> int:
+    """Where the first tokens of a text end, in characters; arguments as for `split`."""
+    return next(split(text, tokens, tokens, tokens, token_spans))[1]
+
+
 def _windows(
     text: str, begin: int, size: int, stride: int, token_spans: TokenSpans
 ) -> Iterator[Span]:
