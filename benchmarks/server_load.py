@@ -319,8 +319,8 @@ async def ask(port: int, texts: list[str]) -> tuple[int, float]:
 
 def request(texts: list[str]) -> bytes:
     body = json.dumps({"query": QUERY, "documents": texts, "model": "default"}).encode()
-    head = f"POST /rerank HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
-    return head.encode() + body
+    head = "POST /rerank HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
 
 
 @contextmanager
