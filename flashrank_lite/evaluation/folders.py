@@ -7,13 +7,15 @@ The layouts differ in names alone, so one reader sorts a folder's files into wha
     BRIGHT      documents/biology-*.parquet, examples/biology-*.parquet with `gold_ids`
     T2Ranking   collection.tsv, queries.dev.tsv, qrels.dev.tsv
 
-What is ranked is what a run found, or else what BM25 finds among all passages.
+What is ranked is what a run found, or else what BM25 finds among all passages. With a run the
+passages that it does not name are not kept, and of a TSV not even read at once: T2Ranking's
+collection has two million.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,14 @@ from flashrank_lite.errors import InvalidInput, MissingExtra
 from flashrank_lite.evaluation.judged import JudgedData, JudgedQuery, Order, grade, named
 from flashrank_lite.evaluation.rows import PASSAGES, QUERIES
 from flashrank_lite.passages import Passage
-from flashrank_lite.reading import ReadOptions, as_passages, decode, read_placed, read_source
+from flashrank_lite.reading import (
+    ReadOptions,
+    as_passages,
+    decode,
+    read_lines,
+    read_placed,
+    read_source,
+)
 from flashrank_lite.reading.questions import read_run, read_trec
 from flashrank_lite.reading.source import extension
 
@@ -49,6 +58,9 @@ _HOLDS = (  # what a file holds, by how its name or a folder's above it starts, 
     ("corpus", re.compile(r"corpus|documents|docs$|docs[-_.]|collection")),
     ("queries", re.compile(r"queries|examples|topics")),
 )
+
+
+RunLine = tuple[str, str, str, float]  # where it stands, query, passage, score
 
 
 @dataclass
@@ -95,15 +107,17 @@ def read_folder(
             collection.qrels.setdefault(query, {}).update(grades)
     if not collection.qrels:
         raise InvalidInput(f"{path}: no judgments: no file qrels*, and no queries with gold_ids")
+    listed = None if run is None else _of_judged(run, collection)
+    named_there = None if listed is None else {passage for _, _, passage, _ in listed}
     for file in files["corpus"]:
-        collection.passages.update(_read_passages(str(file), options))
+        collection.passages.update(_read_passages(str(file), options, named_there))
     wanted = [name for name in collection.queries if name in collection.qrels]
     if not wanted:
         raise InvalidInput(f"{path}: no query of {files['queries'][0].name} is in the judgments")
     order: Order
     missed = 0
-    if run is not None:
-        order, found = "given", _of_run(run, collection)
+    if listed is not None:
+        order, found = "given", _of_run(listed, collection)
         missed = sum(name not in found for name in wanted)
         wanted = [name for name in wanted if name in found]
         if not wanted:
@@ -257,26 +271,36 @@ def _read_queries(path: str, collection: _Collection) -> None:
             collection.excluded[name] = frozenset(str(one) for one in excluded if one != "N/A")
 
 
-def _read_passages(path: str, options: ReadOptions) -> dict[str, Passage]:
+def _read_passages(
+    path: str, options: ReadOptions, wanted: Container[str] | None
+) -> dict[str, Passage]:
+    """The passages of a file by their ids; those alone that are wanted, unless that is None."""
     placed = _placed(path, PASSAGES)
     if options.field or options.id_field:
+        placed = list(placed)
         read = as_passages(placed, options)
         lacking = next(
             (place for (place, _), one in zip(placed, read, strict=True) if one.id is None), None
         )
         if lacking is not None:
             raise InvalidInput(f"{lacking}: no id: name its field with --id")
-        return {str(one.id): replace(one, id=str(one.id)) for one in read}
+        return {
+            str(one.id): replace(one, id=str(one.id))
+            for one in read
+            if wanted is None or str(one.id) in wanted
+        }
     found = {}
     for place, row in placed:
         name, text = str(_value(row, _IDS, place)), _value(row, PASSAGES, place, empty=True)
+        if wanted is not None and name not in wanted:
+            continue
         title = row.get("title")
         whole = f"{title} {text}" if title else str(text)
         found[name] = Passage(whole, name, {"title": title} if title else {})
     return found
 
 
-def _placed(path: str, names: Sequence[str]) -> list[tuple[str, dict[str, Any]]]:
+def _placed(path: str, names: Sequence[str]) -> Iterable[tuple[str, dict[str, Any]]]:
     """Rows as dictionaries; of a TSV an id, a tab and the text, whatever quotes there are."""
     if extension(path) not in (".tsv", ".txt"):
         rows = read_placed(path, unwrap=False, columns=tuple(names))
@@ -284,26 +308,29 @@ def _placed(path: str, names: Sequence[str]) -> list[tuple[str, dict[str, Any]]]
         if wrong is not None:
             raise InvalidInput(f"{wrong}: not an object with an id and a text")
         return rows
-    data, name = read_source(path)
-    rows = []
-    for number, line in enumerate(decode(data, name).split("\n"), 1):
-        line = line.rstrip("\r")
+    return _tab_separated(path, names[0])
+
+
+def _tab_separated(path: str, named: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    for number, line in enumerate(read_lines(path), 1):
         if not line.strip():
             continue
         identity, tab, text = line.partition("\t")
         if not tab:
-            raise InvalidInput(f"{name}:{number}: not an id, a tab and a text")
+            raise InvalidInput(f"{path}:{number}: not an id, a tab and a text")
         if number == 1 and identity.strip() in _IDS:
             continue
-        rows.append((f"{name}:{number}", {"_id": identity.strip(), names[0]: text.strip()}))
-    return rows
+        yield f"{path}:{number}", {"_id": identity.strip(), named: text.strip()}
 
 
-def _of_run(run: str, collection: _Collection) -> dict[str, list[Passage]]:
+def _of_judged(run: str, collection: _Collection) -> list[RunLine]:
+    """The lines of a run whose queries are judged."""
+    return [line for line in read_run(run) if line[1] in collection.qrels]
+
+
+def _of_run(run: Iterable[RunLine], collection: _Collection) -> dict[str, list[Passage]]:
     found: dict[str, list[Passage]] = {}
-    for place, query, passage, score in read_run(run):
-        if query not in collection.qrels:
-            continue
+    for place, query, passage, score in run:
         if passage not in collection.passages:
             raise InvalidInput(f"{place}: passage {passage!r} is not in the corpus")
         if passage not in collection.excluded.get(query, ()):
