@@ -118,6 +118,7 @@ class PassageStore:
                 "precision": precision,
                 "width": codec.width,
                 "means": codec.means,
+                "words": codec.words,
                 "texts": texts,
                 "change": 0,
                 "next_id": 0,
@@ -134,9 +135,7 @@ class PassageStore:
         """
         for last in (False,) * (_TRIES - 1) + (True,):
             manifest = _read(self.path)
-            codec = Codec(
-                check_precision(manifest["precision"]), manifest["width"], manifest["means"]
-            )
+            codec = _codec(manifest)
             try:
                 segments = [
                     Segment(
@@ -427,9 +426,8 @@ class _Change:
         removed = np.zeros(facts["passages"], np.bool_)
         removed[self._gone] = True
         self._listed.append(facts)
-        codec = Codec(self._store.precision, self._manifest["width"], bool(self._manifest["means"]))
         folder = self._path / _SEGMENTS / facts["name"]
-        self._segments.append(Segment(folder, codec, facts, removed))
+        self._segments.append(Segment(folder, _codec(self._manifest), facts, removed))
         self._removed.append(removed)
         self._writer, self._gone = None, []
 
@@ -497,6 +495,12 @@ def _read(path: Path) -> dict[str, Any]:
         )
     found: dict[str, Any] = manifest
     return found
+
+
+def _codec(manifest: dict[str, Any]) -> Codec:
+    # a store of an earlier version has the words of its passages
+    precision = check_precision(manifest["precision"])
+    return Codec(precision, manifest["width"], manifest["means"], manifest.get("words", True))
 
 
 def _checksum(body: dict[str, Any]) -> int:

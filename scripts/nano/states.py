@@ -13,7 +13,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from flashrank_lite.late_interaction import PASSAGE_STATES, QUERY_STATES, QUERY_WEIGHTS
+from flashrank_lite.states.graph import PASSAGE_STATES, QUERY_STATES, QUERY_WEIGHTS
 from flashrank_lite.models.checksums import facts_of
 from flashrank_lite.models.manifest import MANIFEST
 
