@@ -94,7 +94,7 @@ class ApartEncoder:
         return self._tokens.spans(text)
 
     def chunks(self, pairs: Iterable[tuple[str, str]]) -> Iterator[list[Pair]]:
-        """Encode (query, passage) pairs some at a time; the row of one stands before the other's."""
+        """Encode (query, passage) pairs some at a time: both rows, one after the other."""
         return in_chunks(pairs, self.query, self._pair)
 
     def _pair(self, query: Pieces, text: str) -> Pair:

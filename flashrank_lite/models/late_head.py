@@ -12,8 +12,8 @@ its `states`; then the same object has more:
     width            columns of a state
     average          whether the best matches are averaged over the query's tokens, not summed
     query, passage   how a text of each role becomes a row: {"prompt": "query: ", "marker": 1,
-                     "length": 32, "skip": [1010, 1012], "expansion": {"token": 103, "attend": false}}
-                     (all but the query's length may be left out; a passage's length is max_length)
+                     "length": 32, "skip": [1010, 1012], "expansion": {"token": 103, "length": 32,
+                     "attend": false}} (all of it may be left out; a passage's length is max_length)
 """
 
 from collections.abc import Mapping
@@ -129,8 +129,6 @@ class LateHead:
                 width=_of(stated, "width", int),
                 average=_of(stated, "average", bool, False),
             )
-            if roles.query.length is None:
-                raise InvalidModel("lacks the query's length: export the model again")
         return cls(**{name: float(weight) for name, weight in weights.items()}, roles=roles)
 
 

@@ -8,7 +8,7 @@ is its embedding.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,8 +25,8 @@ QUERY_STATES = "query_states"
 QUERY_WEIGHTS = "query_weights"  # of every token: in MaxSim, and in the share of exact matches
 STATES = "states"  # of a graph of one role
 
-# Runs a batch, given its inputs by name and whether all threads may run it; gives the states.
-Run = Callable[[Mapping[str, NDArray[np.int64]], bool], NDArray[Any]]
+# Runs a batch, given its inputs and the wanted outputs by name and whether all threads may run it.
+Run = Callable[[Mapping[str, NDArray[np.int64]], Sequence[str], bool], Sequence[NDArray[Any]]]
 
 
 class StateGraph(Protocol):
@@ -42,32 +42,36 @@ class StateGraph(Protocol):
 
 
 class TwoRoles:
-    """A graph that takes query and passage as inputs of their own."""
+    """A graph that takes query and passage as inputs of their own.
 
-    def __init__(self, opened: OpenedModel) -> None:
-        self._opened = opened
-        self.width = _width(opened, PASSAGE_STATES)
+    Args:
+        run: what runs it.
+        width: columns of a state.
+        pad_id: what rows are padded with.
+        side: where.
+    """
+
+    def __init__(
+        self, run: Run, width: int, pad_id: int, side: Literal["left", "right"] = "right"
+    ) -> None:
+        self.width = width
+        self._run, self._pad_id, self._side = run, pad_id, side
 
     def query(self, ids: Ids) -> QueryStates:
         """`StateGraph.query`."""
-        feeds = self._feeds([ids], [ids[-1:]])  # one token stands for the passages
+        feeds = pad_separate([ids], [ids[-1:]], self._pad_id)  # one token stands for the passages
         # a query is short: one thread reads it as quickly as all
-        states, weights = self._opened.sessions.run_for(
-            feeds, [QUERY_STATES, QUERY_WEIGHTS], all_threads=False
-        )
+        states, weights = self._run(feeds, [QUERY_STATES, QUERY_WEIGHTS], False)
         return query_states(ids, states[0], weights[0])
 
     def passages(self, rows: Sequence[Ids], *, all_threads: bool) -> list[Floats]:
         """`StateGraph.passages`."""
-        feeds = self._feeds([rows[0][-1:]], rows)  # one token stands for the query
-        states = self._opened.sessions.run(feeds, PASSAGE_STATES, all_threads=all_threads)
-        left = self._opened.found.manifest.padding_side == "left"
+        # one token stands for the query
+        feeds = pad_separate([rows[0][-1:]], rows, self._pad_id, self._side)
+        (states,) = self._run(feeds, [PASSAGE_STATES], all_threads)
         pairs = zip(states, rows, strict=True)
+        left = self._side == "left"
         return [one[-len(ids) :] if left else one[: len(ids)] for one, ids in pairs]
-
-    def _feeds(self, queries: Sequence[Ids], passages: Sequence[Ids]) -> dict[str, NDArray[Any]]:
-        side = self._opened.found.manifest.padding_side
-        return pad_separate(queries, passages, self._opened.pad_id, side)
 
 
 class OneRole:
@@ -87,7 +91,8 @@ class OneRole:
     def query(self, ids: Ids) -> QueryStates:
         """`StateGraph.query`."""
         feeds, ids = query_feeds(ids, self._roles)
-        states = self._run(feeds, False)[0]
+        (found,) = self._run(feeds, [STATES], False)
+        states = found[0]
         kept = ~np.isin(ids, np.array(self._roles.query.skip, np.int32))
         if len(states) == len(ids) and kept.any():
             states, ids = states[kept], ids[kept]
@@ -98,7 +103,7 @@ class OneRole:
     def passages(self, rows: Sequence[Ids], *, all_threads: bool) -> list[Floats]:
         """`StateGraph.passages`."""
         found = []
-        states = self._run(pad_alone(rows, self._pad_id), all_threads)
+        (states,) = self._run(pad_alone(rows, self._pad_id), [STATES], all_threads)
         for ids, one in zip(rows, states, strict=True):
             kept = ~np.isin(ids, self._skipped)
             # one state a text: an embedding, of which nothing is skipped
@@ -127,6 +132,13 @@ def open_states(opened: OpenedModel, head: LateHead | None) -> StateGraph:
         InvalidModel: it gives none, or does not say how they are compared.
     """
     given = {output.name for output in opened.sessions.outputs}
+    sessions, manifest = opened.sessions, opened.found.manifest
+
+    def run(
+        feeds: Mapping[str, NDArray[np.int64]], outputs: Sequence[str], all_threads: bool
+    ) -> list[NDArray[Any]]:
+        return sessions.run_for(feeds, outputs, all_threads=all_threads)
+
     if head is not None and head.roles is not None and STATES in given:
         width = _width(opened, STATES)
         if width != head.roles.width:
@@ -134,18 +146,11 @@ def open_states(opened: OpenedModel, head: LateHead | None) -> StateGraph:
                 f"{opened.file} gives states of {width} columns, and the manifest says "
                 f"{head.roles.width}: export the model again"
             )
-        sessions = opened.sessions
-
-        def run(feeds: Mapping[str, NDArray[np.int64]], all_threads: bool) -> NDArray[Any]:
-            return sessions.run(feeds, STATES, all_threads=all_threads)
-
         return OneRole(run, head.roles, opened.pad_id)
-    if (
-        head is not None
-        and head.roles is None
-        and {PASSAGE_STATES, QUERY_STATES, QUERY_WEIGHTS} <= given
-    ):
-        return TwoRoles(opened)
+    two = {PASSAGE_STATES, QUERY_STATES, QUERY_WEIGHTS} <= given
+    if head is not None and head.roles is None and two:
+        width = _width(opened, PASSAGE_STATES)
+        return TwoRoles(run, width, opened.pad_id, manifest.padding_side)
     raise InvalidModel(
         f"{opened.file} does not give the states of query and passage ({PASSAGE_STATES}, "
         f"{QUERY_STATES}, {QUERY_WEIGHTS}, or {STATES} of both), or its manifest no "
