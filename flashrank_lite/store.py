@@ -226,7 +226,7 @@ class PassageStore:
         from flashrank_lite.progress import reporting
 
         reader: Reader = ranker.passage_reader()
-        with self._writing() as manifest, reporting(progress):
+        with self._writing() as manifest, reporting(progress, "encoding"):
             self.check(reader.stamp)
             change = _Change(self, manifest)
             try:
