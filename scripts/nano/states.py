@@ -13,9 +13,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+from flashrank_lite.late_interaction import PASSAGE_STATES, QUERY_STATES, QUERY_WEIGHTS
 from flashrank_lite.models.checksums import facts_of
 from flashrank_lite.models.manifest import MANIFEST
-from flashrank_lite.states.graph import PASSAGE_STATES, QUERY_STATES, QUERY_WEIGHTS
 
 # What the exporter calls them: of each, the tensor, and its shape with names for the free axes
 TENSORS = {
