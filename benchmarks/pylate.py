@@ -61,7 +61,7 @@ def _texts() -> list[tuple[str, list[str]]]:
     lists = []
     with TEXTS.open(encoding="utf-8") as lines:
         for row in (json.loads(line) for line, _ in zip(lines, range(LISTS), strict=False)):
-            lists.append((row["query"], row["passages"][:PASSAGES]))
+            lists.append((row["query"], [one["text"] for one in row["passages"][:PASSAGES]]))
     query, texts = lists[0]
     return [*lists, ("how long, really: does a flea live?", ODD), (f"{query} " * 12, texts)]
 
