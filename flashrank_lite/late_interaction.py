@@ -29,8 +29,8 @@ from flashrank_lite.states.cache import StateCache
 from flashrank_lite.states.codec import Codec, Precision, open_codec
 from flashrank_lite.states.compare import Floats, PassageStates, compare, passage_states
 from flashrank_lite.states.graph import PASSAGE_STATES, QUERY_STATES, QUERY_WEIGHTS
+from flashrank_lite.states.layout import Windows
 from flashrank_lite.states.reader import Place, Query, Row, TextReader, check_finite
-from flashrank_lite.states.segment import Windows
 from flashrank_lite.states.stored import StoredTexts
 
 __all__ = ["PASSAGE_STATES", "QUERY_STATES", "QUERY_WEIGHTS", "LateInteraction"]

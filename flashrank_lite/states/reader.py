@@ -17,7 +17,7 @@ from flashrank_lite.runtime.workers import run_side_by_side
 from flashrank_lite.states.codec import Codec, Packed
 from flashrank_lite.states.compare import Floats, QueryStates
 from flashrank_lite.states.graph import StateGraph, open_states
-from flashrank_lite.states.segment import Windows
+from flashrank_lite.states.layout import Windows
 from flashrank_lite.strategies.splitting import Span, split
 from flashrank_lite.strategies.windows import MAX_WINDOWS, SIZE, stride_of
 

@@ -88,6 +88,11 @@ def _heads(checkpoint: Checkpoint, modules: list[tuple[str, Path]]) -> Source:
             *(torch.ones_like(ids) if n != inputs[0] else ids for n in inputs)
         )
     scores = features.get("scores")
+    if scores is None and "sentence_embedding" in features:
+        raise InvalidModel(
+            f"{checkpoint.folder} is an embedding model, which gives no relevance score of a pair: "
+            "export it with --as embedding, and the cosines of its embeddings are the scores"
+        )
     if scores is None or scores.shape[1:] not in ((1,), (2,)):
         shape = "none" if scores is None else f"{tuple(scores.shape[1:])}"
         raise _refused(checkpoint, f"its modules give the scores {shape}")

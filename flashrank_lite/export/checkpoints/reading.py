@@ -10,7 +10,6 @@ from flashrank_lite.export.card import describe
 from flashrank_lite.export.checkpoints.apart import (
     AS_STATED,
     Prompts,
-    is_embedding,
     is_late_interaction,
     read_embedding,
     read_late_interaction,
@@ -105,11 +104,6 @@ def _read(
         )
     if is_late_interaction(checkpoint):
         return read_late_interaction(checkpoint)
-    if is_embedding(checkpoint):
-        raise InvalidModel(
-            f"{checkpoint.folder} is an embedding model, which gives no relevance score of a pair: "
-            "export it with --as embedding, and the cosines of its embeddings are the scores"
-        )
     if (checkpoint.folder / MODULES).is_file():
         return read_modular(checkpoint, recipe)
     if checkpoint.architecture.endswith("ForConditionalGeneration"):
