@@ -55,6 +55,7 @@ class OpenedModel:
             _max_length(options.max_length, manifest),
             manifest.template,
             token_types=manifest.token_types,
+            roles=None if manifest.late is None else manifest.late.roles,
         )
         padding = manifest.padding
         self.pad_id = self.encoder.token_id(padding) or 0 if isinstance(padding, str) else padding

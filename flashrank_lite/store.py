@@ -11,7 +11,6 @@ One process writes at a time; any number read, each what the store was when it w
 
 import json
 import shutil
-import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
@@ -23,25 +22,29 @@ from numpy.typing import NDArray
 
 from flashrank_lite import call as calls
 from flashrank_lite.errors import InvalidInput, InvalidStore, StoreInUse
-from flashrank_lite.files import locked, write_durably
-from flashrank_lite.hits import RankedPassage
-from flashrank_lite.passages import Passage
+from flashrank_lite.files import locked
 from flashrank_lite.passages.fields import Chosen, TextField
 from flashrank_lite.passages.lists import iterate_passages
 from flashrank_lite.passages.passage import plain_id
+from flashrank_lite.states.change import Change
 from flashrank_lite.states.codec import Codec, Precision, check_precision
-from flashrank_lite.states.segment import Id, Segment, SegmentWriter, Windows
+from flashrank_lite.states.layout import Id, Windows
+from flashrank_lite.states.listing import (
+    FORMAT,
+    SEGMENTS,
+    codec_of,
+    read_listing,
+    removed_rows,
+    sweep,
+    write_listing,
+)
+from flashrank_lite.states.segment import Segment
 from flashrank_lite.states.stored import StoredPassages
 
-FORMAT = 1
-MANIFEST = "store.json"
 PRECISION: Precision = "2bit"
+CHUNK_PASSAGES = 512  # that are read and packed at once: in 4 bits they take 10 MB
 
 _LOCK = "lock"
-_SEGMENTS = "segments"
-# Of a segment; with each one finished, a crash loses no more than the next, and memory is bounded.
-SEGMENT_PASSAGES = 16_384
-CHUNK_PASSAGES = 512  # that are read and packed at once: in 4 bits they take 10 MB
 _TRIES = 5  # to open a store that is changed meanwhile
 
 
@@ -109,8 +112,8 @@ class PassageStore:
             )
         precision = check_precision(PRECISION if precision is None else precision)
         codec = reader.codec(precision)
-        (path / _SEGMENTS).mkdir(parents=True, exist_ok=True)
-        _write(
+        (path / SEGMENTS).mkdir(parents=True, exist_ok=True)
+        write_listing(
             path,
             {
                 "format": FORMAT,
@@ -118,6 +121,7 @@ class PassageStore:
                 "precision": precision,
                 "width": codec.width,
                 "means": codec.means,
+                "words": codec.words,
                 "texts": texts,
                 "change": 0,
                 "next_id": 0,
@@ -133,17 +137,15 @@ class PassageStore:
             InvalidStore: as `open`.
         """
         for last in (False,) * (_TRIES - 1) + (True,):
-            manifest = _read(self.path)
-            codec = Codec(
-                check_precision(manifest["precision"]), manifest["width"], manifest["means"]
-            )
+            manifest = read_listing(self.path)
+            codec = codec_of(manifest)
             try:
                 segments = [
                     Segment(
-                        self.path / _SEGMENTS / facts["name"],
+                        self.path / SEGMENTS / facts["name"],
                         codec,
                         facts,
-                        _removed(self.path, facts),
+                        removed_rows(self.path, facts),
                     )
                     for facts in manifest["segments"]
                 ]
@@ -227,9 +229,9 @@ class PassageStore:
         from flashrank_lite.progress import reporting
 
         reader: Reader = ranker.passage_reader()
-        with self._writing() as manifest, reporting(progress):
+        with self._writing() as manifest, reporting(progress, "encoding"):
             self.check(reader.stamp)
-            change = _Change(self, manifest)
+            change = Change(self.path, manifest, self._segments)
             try:
                 rest = iterate_passages(passages, text)
                 while chunk := list(islice(rest, CHUNK_PASSAGES)):
@@ -254,7 +256,7 @@ class PassageStore:
             StoreInUse: somebody else is writing to it.
         """
         with self._writing() as manifest:
-            change = _Change(self, manifest)
+            change = Change(self.path, manifest, self._segments)
             count = sum(change.remove(name) for name in map(_plain, ids))
             change.finish()
         return count
@@ -268,7 +270,7 @@ class PassageStore:
         with self._writing() as manifest:
             if not any(one.removed.any() for one in self._segments):
                 return
-            change = _Change(self, manifest, anew=True)
+            change = Change(self.path, manifest, self._segments, anew=True)
             try:
                 for segment in self._segments:
                     for row in np.flatnonzero(~segment.removed).tolist():
@@ -342,10 +344,10 @@ class PassageStore:
         try:
             with locked(self.path / _LOCK):
                 self.refresh()
-                _sweep(self.path, self._manifest)
+                sweep(self.path, self._manifest)
                 yield json.loads(json.dumps(self._manifest))
                 self.refresh()
-                _sweep(self.path, self._manifest)
+                sweep(self.path, self._manifest)
         except BlockingIOError as error:
             raise StoreInUse(
                 f"{self.path} is being written to by another process or thread: wait until it is "
@@ -353,180 +355,8 @@ class PassageStore:
             ) from error
 
 
-class _Change:
-    """Segments to come and rows that go, until store.json is swapped."""
-
-    def __init__(self, store: PassageStore, manifest: dict[str, Any], anew: bool = False) -> None:
-        self._store = store
-        self._path = store.path
-        self._manifest = manifest
-        self._anew = anew  # what is listed is replaced, all in one step
-        self._listed: list[dict[str, Any]] = [] if anew else manifest["segments"]
-        self._segments = [] if anew else list(store._segments)
-        self._removed = [one.removed.copy() for one in self._segments]
-        self._writer: SegmentWriter | None = None
-        self._gone: list[int] = []  # rows of the writer's that were replaced
-        self.added = 0
-
-    def add(self, passage: Passage, windows: Windows) -> None:
-        name = self._name(passage.id)
-        record: dict[str, Any] = {"id": name}
-        if self._store.keeps_texts:
-            record |= {"text": passage.text, "meta": _clean(passage)}
-        self.remove(name)
-        self.write(name, record, windows)
-        self.added += 1
-
-    def write(self, name: Id, record: dict[str, Any], windows: Windows) -> None:
-        if self._writer is None:
-            self._manifest["change"] += 1
-            folder = self._path / _SEGMENTS / f"{self._manifest['change']:08}"
-            self._writer = SegmentWriter(folder)
-        self._writer.add(name, record, windows)
-        if len(self._writer) >= SEGMENT_PASSAGES:
-            self._close_segment()
-            if not self._anew:
-                self._swap()
-
-    def remove(self, name: Id) -> bool:
-        """Whether there was such a passage."""
-        row = None if self._writer is None else self._writer.find(name)
-        if row is not None and row not in self._gone:
-            self._gone.append(row)
-            return True
-        for number, segment in enumerate(self._segments):
-            row = segment.find(name)
-            if row is not None and not self._removed[number][row]:
-                self._removed[number][row] = True
-                return True
-        return False
-
-    def finish(self) -> None:
-        if self._writer is not None:
-            self._close_segment()
-        self._swap()
-
-    def discard(self) -> None:
-        """Delete what is not listed yet; what was swapped stays."""
-        if self._writer is not None:
-            self._writer.discard()
-
-    def _name(self, name: Id | None) -> Id:
-        if name is not None:
-            return name
-        while True:
-            number: int = self._manifest["next_id"]
-            self._manifest["next_id"] += 1
-            in_writer = self._writer is not None and self._writer.find(number) is not None
-            if not in_writer and number not in self._store:
-                return number
-
-    def _close_segment(self) -> None:
-        assert self._writer is not None
-        facts = self._writer.close()
-        removed = np.zeros(facts["passages"], np.bool_)
-        removed[self._gone] = True
-        self._listed.append(facts)
-        codec = Codec(self._store.precision, self._manifest["width"], bool(self._manifest["means"]))
-        folder = self._path / _SEGMENTS / facts["name"]
-        self._segments.append(Segment(folder, codec, facts, removed))
-        self._removed.append(removed)
-        self._writer, self._gone = None, []
-
-    def _swap(self) -> None:
-        self._manifest["change"] += 1
-        for facts, removed in zip(self._listed, self._removed, strict=True):
-            data = np.packbits(removed).tobytes()
-            before = facts["removed"]
-            if not removed.any() or (before is not None and before["checksum"] == zlib.crc32(data)):
-                continue
-            name = f"removed-{self._manifest['change']:08}.bin"
-            write_durably(self._path / _SEGMENTS / facts["name"] / name, data)
-            facts["removed"] = {"name": name, "checksum": zlib.crc32(data)}
-        self._manifest["segments"] = self._listed
-        _write(self._path, self._manifest)
-
-
 def _plain(name: Any) -> Id:
     found = plain_id(name)
     if found is None:
         raise InvalidInput("an id of a stored passage is a str or a whole number, not None")
     return found
-
-
-def _clean(passage: Passage) -> dict[str, Any]:
-    """The metadata as plain JSON types."""
-    hit = RankedPassage("", 0.0, 0.0, 0, meta=passage.meta)
-    meta: dict[str, Any] = hit.to_dict()["meta"]
-    return meta
-
-
-def _write(path: Path, manifest: dict[str, Any]) -> None:
-    body = {key: value for key, value in manifest.items() if key != "checksum"}
-    body["checksum"] = _checksum(body)
-    write_durably(path / MANIFEST, (json.dumps(body, indent=1) + "\n").encode())
-
-
-def _read(path: Path) -> dict[str, Any]:
-    file = path / MANIFEST
-    try:
-        manifest = json.loads(file.read_text(encoding="utf-8"))
-        version = manifest["format"]
-    except FileNotFoundError as error:
-        raise InvalidStore(
-            f"{path} is no passage store, as it has no {MANIFEST}: make one with "
-            "`ranker.encode_passages(passages, path=...)` or `flashrank-lite encode FILE -o PATH`"
-        ) from error
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise InvalidStore(
-            f"{file} cannot be read ({error}): restore a copy of the store, or encode its passages "
-            "anew"
-        ) from error
-    if version != FORMAT:
-        newer = isinstance(version, int) and version > FORMAT
-        advice = "upgrade flashrank-lite" if newer else "encode its passages anew"
-        raise InvalidStore(
-            f"{path} is of format {version!r:.20}, and this release reads {FORMAT}: {advice}"
-        )
-    if manifest.get("checksum") != _checksum(
-        {key: value for key, value in manifest.items() if key != "checksum"}
-    ):
-        raise InvalidStore(
-            f"{file} is not what was written: it was altered; restore a copy of the store, or "
-            "encode its passages anew"
-        )
-    found: dict[str, Any] = manifest
-    return found
-
-
-def _checksum(body: dict[str, Any]) -> int:
-    return zlib.crc32(json.dumps(body, sort_keys=True).encode())
-
-
-def _removed(path: Path, facts: dict[str, Any]) -> NDArray[np.bool_]:
-    count, stated = facts["passages"], facts["removed"]
-    if stated is None:
-        return np.zeros(count, np.bool_)
-    file = path / _SEGMENTS / facts["name"] / stated["name"]
-    data = file.read_bytes()
-    if zlib.crc32(data) != stated["checksum"]:
-        raise InvalidStore(
-            f"{file} is not what was written: the store is damaged or was altered; restore a copy "
-            "of it, or encode its passages anew"
-        )
-    return np.unpackbits(np.frombuffer(data, np.uint8), count=count).astype(np.bool_)
-
-
-def _sweep(path: Path, manifest: dict[str, Any]) -> None:
-    """Delete what no manifest lists: left by a crash, or replaced by a change."""
-    listed = {facts["name"]: facts["removed"] for facts in manifest["segments"]}
-    for folder in (path / _SEGMENTS).iterdir():
-        if folder.name not in listed:
-            shutil.rmtree(folder, ignore_errors=True)  # on Windows a reader may still hold it
-            continue
-        kept = listed[folder.name]
-        for file in folder.glob("removed-*.bin"):
-            if kept is None or file.name != kept["name"]:
-                file.unlink(missing_ok=True)
-    for partial in path.glob(f".{MANIFEST}.*"):
-        partial.unlink(missing_ok=True)

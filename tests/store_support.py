@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from flashrank_lite.states.codec import Codec, Precision
-from flashrank_lite.states.segment import Windows
+from flashrank_lite.states.layout import Windows
 from flashrank_lite.store import PassageStore
 
 WIDTH = 16

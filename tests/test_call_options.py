@@ -136,7 +136,7 @@ def test_progress_true_says_on_standard_error_how_far_a_long_call_is(
     run_python: Callable[..., str],
 ) -> None:
     code = """
-import io, sys
+import io, sys, tempfile
 from conftest import PASSAGES, QUERY
 import flashrank_lite.progress as progress
 from flashrank_lite import Ranker
@@ -146,8 +146,11 @@ Ranker().rank(QUERY, PASSAGES[:4])
 silent = sys.stderr.getvalue()
 Ranker().rank(QUERY, PASSAGES[:4], progress=True)
 print(repr(silent), sys.stderr.getvalue().splitlines()[-1])
+with tempfile.TemporaryDirectory() as folder:
+    Ranker().encode_passages(PASSAGES[:4], folder + "/store", progress=True)
+print(sys.stderr.getvalue().splitlines()[-1])
 """
-    assert run_python(code).strip() == "'' ranked 4 of 4 passages"
+    assert run_python(code).splitlines() == ["'' ranked 4 of 4 passages", "encoded 4 of 4 passages"]
 
 
 def test_pairs_may_be_an_array(ranker: Ranker) -> None:

@@ -90,18 +90,19 @@ def test_the_models_that_people_name_today_say_what_opens_them() -> None:
         assert found.license == "apache-2.0", name
         assert found.max_length is not None, name
         found.check_opens()
-    for name in ("answerai-colbert-small-v1", "mxbai-edge-colbert-v0-17m"):
+    colbert = ["answerai-colbert-small-v1", "colbertv2.0", "GTE-ModernColBERT-v1"]
+    for name in [*colbert, "mxbai-edge-colbert-v0-17m", "mxbai-edge-colbert-v0-32m"]:
         found = catalog.find(name)
         assert found is not None
-        assert found.opens == "not yet"
+        assert found.opens == "export", name
 
 
 @pytest.mark.parametrize("name", ["jina-reranker-v3", "jinaai/jina-reranker-v3"])
 def test_a_model_that_cannot_work_says_why_and_nothing_is_downloaded(name: str) -> None:
     with pytest.raises(InvalidModel, match="jina-reranker-v3 cannot be opened: it reads up to 64"):
         Ranker(name)
-    with pytest.raises(InvalidModel, match="cannot be opened yet: it is a late-interaction model"):
-        Ranker("answerai-colbert-small-v1")
+    with pytest.raises(InvalidModel, match="jina-colbert-v2 cannot be opened: its backbone"):
+        Ranker("jina-colbert-v2")
 
 
 def test_what_opens_a_model_and_how_long_it_takes_are_stated_alike() -> None:

@@ -16,7 +16,8 @@ from flashrank_lite import InvalidInput, Ranker
 from flashrank_lite.errors import InvalidStore, StoreInUse
 from flashrank_lite.evaluation.metrics import kendall_tau
 from flashrank_lite.files import locked
-from flashrank_lite.store import MANIFEST, PassageStore
+from flashrank_lite.states.listing import MANIFEST
+from flashrank_lite.store import PassageStore
 
 KILLS = 200
 LONG = " ".join(f"Paragraph {n}. {text}" for n in range(6) for text in PASSAGES[:9])
@@ -418,7 +419,7 @@ def test_a_long_add_is_kept_segment_by_segment(
 ) -> None:
     from store_support import Echo
 
-    monkeypatch.setattr("flashrank_lite.store.SEGMENT_PASSAGES", 10)
+    monkeypatch.setattr("flashrank_lite.states.change.SEGMENT_PASSAGES", 10)
 
     def passages() -> Iterator[dict[str, Any]]:
         for number in range(25):

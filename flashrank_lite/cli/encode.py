@@ -51,7 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
     total = len(passages)
     with (
         Ranker(arguments.model, **flags.given(arguments, MODEL)) as ranker,
-        progress(arguments.progress) as report,
+        progress(arguments.progress, "encoding") as report,
     ):
         shown = None if report is None else lambda done, known: report(done, max(known, total))
         with running(Call(progress=shown)):

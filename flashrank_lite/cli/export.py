@@ -17,8 +17,9 @@ from flashrank_lite.cli import flags
 from flashrank_lite.cli.command import Command
 
 DESCRIPTION = """\
-Turn a cross-encoder of Hugging Face format into a folder that ranks without torch: an int8 and an
-fp32 ONNX graph, its tokenizer, a manifest and a model card. Scores of real text are compared with
+Turn a cross-encoder or a ColBERT model of Hugging Face format (or an embedding model, with --as
+embedding) into a folder that ranks without torch: an int8 and an fp32 ONNX graph, its tokenizer, a
+manifest and a model card. Scores of real text are compared with
 those of sentence-transformers (or transformers), and nothing is written that differs; an int8 graph
 that orders passages unlike fp32 is left out. Code in the repository is never run. Needs the extra:
 pip install "flashrank-lite[export]", or pip install ".[export]" in a checkout.
@@ -28,6 +29,9 @@ EXAMPLES = """\
 examples:
   flashrank-lite export cross-encoder/ms-marco-MiniLM-L6-v2 minilm
   flashrank-lite export ./my-finetuned-model out --calibration texts.jsonl --max-length 512
+  flashrank-lite export answerdotai/answerai-colbert-small-v1 colbert
+  flashrank-lite export intfloat/e5-small-v2 e5 --as embedding --query-prompt "query: " \
+      --passage-prompt "passage: "
 
 --calibration holds real queries with candidate passages, a line each: {"query": "...", "passages":
 ["...", ...]}. Text like that of use makes the int8 graph better. --evaluation holds labelled lists:
@@ -43,6 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
     """
     from flashrank_lite import export
     from flashrank_lite.evaluation import read_candidate_lists
+    from flashrank_lite.export.checkpoints.apart import Prompts
     from flashrank_lite.export.checkpoints.recipes import read_recipe
     from flashrank_lite.export.folder import check_out
     from flashrank_lite.export.graph.torch_graph import OPSET, check_opset
@@ -65,6 +70,8 @@ def run(arguments: argparse.Namespace) -> int:
         relevant=arguments.relevant,
         parse_special=arguments.parse_special,
         name=origin.partition("@")[0].rpartition("/")[2] if origin else None,
+        embedding=arguments.family == "embedding",
+        prompts=Prompts(arguments.query_prompt, arguments.passage_prompt),
     )
     with _report_on_stderr():
         export.export_folder(
@@ -153,6 +160,20 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
         help="control tokens written out in a query or passage count as such in a prompt, as in "
         "transformers (default: they are plain text, so that no passage can end the prompt)",
     )
+    parser.add_argument(
+        "--as",
+        dest="family",
+        choices=("embedding",),
+        help="take an embedding model, as sentence-transformers saves them, and score by the "
+        "cosine of its embeddings",
+    )
+    for role in ("query", "passage"):
+        parser.add_argument(
+            f"--{role}-prompt",
+            metavar="TEXT",
+            help=f'what an embedding model is given before a {role}, as "{role}: " (default: what '
+            "its files say)",
+        )
     parser.add_argument(
         "--resume",
         action="store_true",

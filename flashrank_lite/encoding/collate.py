@@ -90,6 +90,14 @@ def pad_separate(
     return dict(zip(SEPARATE_INPUTS, values, strict=True))
 
 
+def pad_alone(
+    rows: Sequence[Ids], pad_id: int, side: Literal["left", "right"] = "right"
+) -> dict[str, NDArray[np.int64]]:
+    """JOINED_INPUTS of a batch of texts that are read alone: (rows, longest)."""
+    ids, mask = _padded(rows, pad_id, side)
+    return dict(zip(JOINED_INPUTS, (ids, mask, np.zeros_like(ids)), strict=True))
+
+
 def _padded(
     rows: Sequence[Ids], value: int, side: str
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -12,11 +12,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from flashrank_lite.encoding.apart import ApartEncoder
 from flashrank_lite.encoding.collate import Pair
 from flashrank_lite.encoding.pairs import QUERY_SHARE, PairEncoder, in_chunks
 from flashrank_lite.encoding.template import FIELD, Template
 from flashrank_lite.encoding.tokenizer import Ids, Pieces, Tokens
 from flashrank_lite.errors import InvalidInput
+from flashrank_lite.models.late_head import Roles
 
 
 class PromptEncoder:
@@ -185,8 +187,13 @@ class PairPromptEncoder(PromptEncoder):
 
 
 def open_encoder(
-    file: Path, max_length: int, template: Template | None, *, token_types: bool = True
-) -> PairEncoder | PromptEncoder:
+    file: Path,
+    max_length: int,
+    template: Template | None,
+    *,
+    token_types: bool = True,
+    roles: Roles | None = None,
+) -> PairEncoder | PromptEncoder | ApartEncoder:
     """What encodes pairs for a model with this tokenizer.json and this template, if it has one.
 
     Args:
@@ -194,11 +201,14 @@ def open_encoder(
         max_length: tokens of a row at most.
         template: the prompt of a model that is asked in words.
         token_types: the model was trained with token types that tell query and passage apart.
+        roles: how texts are read by a model that reads each alone.
 
     Raises:
         InvalidModel: the file cannot be read, or the tokenizer does not do what it has to.
         InvalidInput: `max_length` leaves no room for a query and a passage.
     """
+    if roles is not None:
+        return ApartEncoder(file, max_length, roles)
     if template is None:
         return PairEncoder(file, max_length, token_types=token_types)
     if template.pair:

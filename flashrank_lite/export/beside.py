@@ -59,6 +59,7 @@ def write_beside(
         "inputs": list(source.inputs),
         "padding_side": source.padding_side,
         **({"template": source.template.to_json()} if source.template else {}),
+        **({"late_interaction": source.late.to_json()} if source.late else {}),
         "variants": variants,
         "files": {name: facts_of(folder / name).to_dict() for name in (TOKENIZER, CONFIG)},
     }

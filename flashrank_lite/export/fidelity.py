@@ -6,20 +6,25 @@ is compared on the same token ids, in batches; int8 with fp32; a passage alone w
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
+from flashrank_lite.encoding.apart import ApartEncoder
 from flashrank_lite.encoding.collate import pad
-from flashrank_lite.encoding.prompts import open_encoder
+from flashrank_lite.encoding.pairs import PairEncoder
+from flashrank_lite.encoding.prompts import PromptEncoder, open_encoder
 from flashrank_lite.errors import InvalidModel
 from flashrank_lite.evaluation import CandidateList, kendall_tau, mean_ndcg
 from flashrank_lite.export.graph.torch_graph import run_torch
 from flashrank_lite.export.source import Source
+from flashrank_lite.logits import activate
 from flashrank_lite.ranker import Ranker
+from flashrank_lite.states.compare import compare, passage_states
+from flashrank_lite.states.graph import OneRole, StateGraph, TwoRoles
 
 LIBRARY_TOLERANCE = 1e-3  # logits, text in and score out against the checkpoint's library
 TORCH_TOLERANCE = 1e-3  # logits, fp32 graph against the torch module
@@ -87,7 +92,7 @@ def against_library(source: Source, fp32: Ranker, texts: Texts) -> dict[str, Any
     if source.library is None:
         return {}
     library = source.library(source.max_length)
-    encoder = open_encoder(source.tokenizer, source.max_length, source.template)
+    encoder = encoder_of(source)
     tokenizer = Tokenizer.from_file(str(source.tokenizer))
     added = tokenizer.get_added_tokens_decoder().values()
     control = [token.content for token in added if token.special]
@@ -98,7 +103,9 @@ def against_library(source: Source, fp32: Ranker, texts: Texts) -> dict[str, Any
         if not same_control and any(token in f"{query} {passage}" for token in control):
             continue
         (pair,) = next(iter(encoder.chunks([(query, passage)])))
-        if pair.truncated and (prompt or not _leaves_room(query, tokenizer, source.max_length)):
+        together = source.late is None  # read apart, each text is cut by itself there, too
+        cut = together and pair.truncated
+        if cut and (prompt or not _leaves_room(query, tokenizer, source.max_length)):
             continue
         (found,) = fp32.score(query, [passage])
         expected = library.logit(query, passage)
@@ -166,18 +173,11 @@ def against_torch(source: Source, fp32: Ranker, texts: Texts) -> float:
     Raises:
         InvalidModel: the difference is larger than `TORCH_TOLERANCE`.
     """
-    relevant = (source.head or {}).get("relevant", 1)
-    encoder = open_encoder(source.tokenizer, source.max_length, source.template)
+    logits = _torch_apart(source) if source.late is not None else _torch_together(source)
     differences = []
     for query, passages in _every_length(texts, source.max_length):
         pairs = [(query, passage) for passage in passages]
-        rows = [pair for chunk in encoder.chunks(pairs) for pair in chunk]
-        feeds = (pad([row], source.padding, source.inputs) for row in rows)
-        logits = np.concatenate([run_torch(source.module, feed, source.inputs) for feed in feeds])
-        expected = logits[:, 0]
-        if logits.shape[1] == 2:
-            expected = logits[:, relevant] - logits[:, 1 - relevant]
-        differences.append(np.abs(fp32.score_pairs(pairs) - expected).max())
+        differences.append(np.abs(fp32.score_pairs(pairs) - logits(query, passages)).max())
     worst = float(np.max(differences))
     if not worst <= TORCH_TOLERANCE:  # NaN is not faithful either
         raise InvalidModel(
@@ -185,6 +185,57 @@ def against_torch(source: Source, fp32: Ranker, texts: Texts) -> float:
             "the export is not faithful, so nothing was written"
         )
     return worst
+
+
+def encoder_of(source: Source) -> PairEncoder | PromptEncoder | ApartEncoder:
+    """What makes the ids of a text, as the runtime does."""
+    roles = source.late.roles if source.late is not None else None
+    return open_encoder(source.tokenizer, source.max_length, source.template, roles=roles)
+
+
+def _torch_together(source: Source) -> Callable[[str, Sequence[str]], NDArray[np.float32]]:
+    """Logits of passages, of a model that reads them with the query, each alone."""
+    relevant = (source.head or {}).get("relevant", 1)
+    encoder = encoder_of(source)
+
+    def logits(query: str, passages: Sequence[str]) -> NDArray[np.float32]:
+        pairs = [(query, passage) for passage in passages]
+        rows = [pair for chunk in encoder.chunks(pairs) for pair in chunk]
+        feeds = (pad([row], source.padding, source.inputs) for row in rows)
+        found = np.concatenate([run_torch(source.module, feed, source.inputs)[0] for feed in feeds])
+        if found.shape[1] == 2:
+            return np.asarray(found[:, relevant] - found[:, 1 - relevant])
+        return np.asarray(found[:, 0])
+
+    return logits
+
+
+def _torch_apart(source: Source) -> Callable[[str, Sequence[str]], NDArray[np.float32]]:
+    """Logits of passages, of a model that reads them apart, each alone."""
+    head, encoder = source.late, encoder_of(source)
+    assert head is not None
+    assert not isinstance(encoder, PromptEncoder)
+
+    def run(
+        feeds: Mapping[str, NDArray[np.int64]], outputs: Sequence[str], all_threads: bool
+    ) -> list[NDArray[np.float32]]:
+        arrays = run_torch(source.module, feeds, source.inputs)
+        named = dict(zip(source.outputs, arrays, strict=True))
+        return [named[name] for name in outputs]
+
+    graph: StateGraph = TwoRoles(run, 0, source.padding)
+    if head.roles is not None:
+        graph = OneRole(run, head.roles, source.padding)
+
+    def logits(query: str, passages: Sequence[str]) -> NDArray[np.float32]:
+        asked = encoder.query(query)
+        room = encoder.room_beside(asked)
+        rows = [encoder.passage_row(encoder.passage(text), room)[0] for text in passages]
+        read = [graph.passages([row], all_threads=False)[0] for row in rows]
+        states = graph.query(encoder.query_row(asked))
+        return compare(states, passage_states(rows, read, head), head)
+
+    return logits
 
 
 def against_fp32(fp32: Ranker, int8: Ranker, texts: Texts) -> dict[str, float]:
@@ -199,17 +250,24 @@ def against_fp32(fp32: Ranker, int8: Ranker, texts: Texts) -> dict[str, float]:
     return {"kendall_tau": tau, "max_abs_logit": largest}
 
 
-def alone_against_batch(ranker: Ranker, texts: Texts) -> float:
-    """Largest difference of sigmoid scores between a passage alone and in its list.
+def alone_against_batch(
+    ranker: Ranker, texts: Texts, activation: Literal["sigmoid", "raw"] = "sigmoid"
+) -> float:
+    """Largest difference of scores between a passage alone and in its list.
+
+    Args:
+        ranker: one with raw scores.
+        texts: (query, passages) lists.
+        activation: what makes scores of them.
 
     Raises:
         InvalidModel: it is larger than `ALONE_TOLERANCE`.
     """
     differences = []
     for query, passages in texts:
-        together = _sigmoid(ranker.score(query, passages))
-        alone = _sigmoid(np.concatenate([ranker.score(query, [p]) for p in passages]))
-        differences.append(np.abs(together - alone).max())
+        together = activate(ranker.score(query, passages), activation)
+        alone = np.concatenate([ranker.score(query, [p]) for p in passages])
+        differences.append(np.abs(together - activate(alone, activation)).max())
     worst = float(np.max(differences))
     if not worst <= ALONE_TOLERANCE:
         raise InvalidModel(
@@ -261,7 +319,3 @@ def _every_length(texts: Texts, max_length: int) -> Iterator[tuple[str, list[str
     for number, rows in enumerate(BATCHES):
         yield texts[number % len(texts)][0], made[number :: len(BATCHES)][:rows]
         yield texts[number % len(texts)][0], made[-1 - number :: -len(BATCHES)][:rows]
-
-
-def _sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float64]:
-    return 1 / (1 + np.exp(-logits.astype(np.float64)))

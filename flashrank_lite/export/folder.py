@@ -10,8 +10,10 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
 
-from flashrank_lite.encoding.collate import pad
-from flashrank_lite.encoding.prompts import open_encoder
+import numpy as np
+
+from flashrank_lite.encoding.apart import ApartEncoder
+from flashrank_lite.encoding.collate import pad, pad_alone
 from flashrank_lite.errors import InvalidInput, InvalidModel
 from flashrank_lite.evaluation import CandidateList
 from flashrank_lite.export import fidelity
@@ -27,6 +29,7 @@ from flashrank_lite.export.source import Source
 from flashrank_lite.export.steps import Steps, key_of
 from flashrank_lite.ranker import Ranker
 from flashrank_lite.runtime.plan import plan
+from flashrank_lite.states.graph import query_feeds
 
 logger = logging.getLogger(__name__)
 
@@ -171,7 +174,7 @@ class _Work:
         key = key_of(source, opset)
         graph = self._steps.take("fp32", key, self.folder)
         if graph is None:
-            model = to_onnx(source.module, self._scratch, source.inputs, opset)
+            model = to_onnx(source.module, self._scratch, source.inputs, opset, source.outputs)
             keep_read_token(model, feeds)
             graph = save_graph(model, self.folder / FILES["fp32"])
             self._steps.record("fp32", key, graph)
@@ -252,7 +255,7 @@ class _Work:
         write_beside(self.folder, source, {p: self._graphs[p] for p in precisions}, self.figures)
 
     def _measure(self, ranker: Ranker) -> dict[str, float]:
-        alone = fidelity.alone_against_batch(ranker, self._texts[:8])
+        alone = fidelity.alone_against_batch(ranker, self._texts[:8], self._source.activation)
         quality = {
             f"ndcg@10_{name}": fidelity.quality(ranker, lists)
             for name, lists in self._evaluation.items()
@@ -270,9 +273,29 @@ class _Work:
 
 
 def feeds_of(source: Source, texts: fidelity.Texts) -> Iterator[Feeds]:
-    encoder = open_encoder(source.tokenizer, source.max_length, source.template)
+    """Inputs of the graph on real text, as the runtime makes them."""
+    encoder = fidelity.encoder_of(source)
+    if isinstance(encoder, ApartEncoder):
+        yield from _alone(source, encoder, texts)
+        return
     for query, passages in texts:
         for chunk in encoder.chunks([(query, passage) for passage in passages]):
             for rows in plan([len(pair.ids) for pair in chunk]).batches:
                 pairs = [chunk[row] for row in rows]
                 yield pad(pairs, source.padding, source.inputs, source.padding_side)
+
+
+def _alone(source: Source, encoder: ApartEncoder, texts: fidelity.Texts) -> Iterator[Feeds]:
+    """Queries and passages, each of which is read alone."""
+    assert source.late is not None
+    assert source.late.roles is not None
+    for query, passages in texts:
+        feeds, _ = query_feeds(encoder.query_row(encoder.query(query)), source.late.roles)
+        # What a query is filled up with counts, and so is looked at, though it may not be attended.
+        yield {**feeds, "attention_mask": np.ones_like(feeds["attention_mask"])}
+        rows = [
+            encoder.passage_row(encoder.passage(passage), encoder.passage_room)[0]
+            for passage in passages
+        ]
+        for batch in plan([len(row) for row in rows]).batches:
+            yield pad_alone([rows[row] for row in batch], source.padding)

@@ -11,6 +11,7 @@ import torch
 
 from flashrank_lite.encoding.collate import JOINED_INPUTS
 from flashrank_lite.encoding.template import Template
+from flashrank_lite.models.late_head import LateHead
 
 
 class Library(Protocol):
@@ -29,10 +30,12 @@ class Library(Protocol):
 
 @dataclass(frozen=True)
 class Source:
-    """A cross-encoder to be exported.
+    """A reranker to be exported.
 
     Attributes:
-        module: takes `inputs` of shape (n, tokens), returns logits of shape (n, 1) or (n, 2).
+        module: takes `inputs` of shape (n, tokens), returns logits of shape (n, 1) or (n, 2); or
+            of a model that reads query and passage apart its states
+            (`flashrank_lite.states.graph`).
         inputs: the names of its inputs, in the order it takes them: of `JOINED_INPUTS` or
             all of `SEPARATE_INPUTS`.
         tokenizer: path of its tokenizer.json.
@@ -52,6 +55,9 @@ class Source:
         library: opens the checkpoint in the library that it was made with, whose scores of a text
             are the ones to give; told the maximum length. None where there is no such library.
         origin: what the model card names as the source: a repository and its revision.
+        late: how a model that reads query and passage apart compares their states; None for one
+            that reads them together.
+        outputs: the names of what its module returns.
         held: whatever must live as long as the source (a temporary folder).
     """
 
@@ -75,3 +81,5 @@ class Source:
     library: Callable[[int], Library] | None = None
     origin: str | None = None
     held: object = None
+    late: LateHead | None = None
+    outputs: tuple[str, ...] = ("logits",)

@@ -40,7 +40,7 @@ from flashrank_lite.errors import InvalidModel
 from flashrank_lite.files import is_inside
 from flashrank_lite.models import config as hf
 from flashrank_lite.models.checksums import Facts
-from flashrank_lite.models.late_head import WEIGHTS, LateHead
+from flashrank_lite.models.late_head import LateHead
 
 FORMAT = 1
 MANIFEST = "reranker.json"
@@ -218,18 +218,12 @@ class _Reader:
         )
 
     def _late(self, data: Json) -> LateHead | None:
-        stated = data.get("late_interaction")
-        if stated is None:
+        if data.get("late_interaction") is None:
             return None
-        if not isinstance(stated, dict):
-            raise self._wrong("has a 'late_interaction' that is no object: export the model again")
-        weights = {}
-        for name in WEIGHTS:
-            weight = stated.get(name, 0.0)
-            if isinstance(weight, bool) or not isinstance(weight, (int, float)):
-                raise self._wrong(f"has {weight!r} for {name!r}: it must be a number")
-            weights[name] = float(weight)
-        return LateHead(**weights)
+        try:
+            return LateHead.read(data["late_interaction"])
+        except InvalidModel as error:
+            raise self._wrong(str(error)) from error
 
     def _template(self, data: Json) -> Template | None:
         try:

@@ -16,7 +16,14 @@ from numpy.typing import NDArray
 
 from flashrank_lite.errors import InvalidInput
 from flashrank_lite.models.late_head import LateHead
-from flashrank_lite.states.compare import Floats, PassageStates, QueryStates, starts_of, unit
+from flashrank_lite.states.compare import (
+    Floats,
+    PassageStates,
+    QueryStates,
+    starts_of,
+    unit,
+    words_of,
+)
 
 Precision = Literal["int8", "4bit", "2bit"]
 
@@ -39,7 +46,7 @@ class Packed:
         codes: uint8, (tokens, bytes).
         scales: float16, (tokens,).
         mean: int8, (width,) or (0,): the mean state, up to its length.
-        words: uint32: sorted token ids, each once.
+        words: uint32: sorted token ids, each once; none where the head does not look at them.
     """
 
     codes: NDArray[np.uint8]
@@ -61,11 +68,13 @@ class Codec:
         precision: of a value.
         width: columns of a state.
         means: whether the head compares mean states.
+        words: whether it looks for the query's tokens in the passage.
     """
 
     precision: Precision
     width: int
     means: bool
+    words: bool = True
 
     @property
     def code_bytes(self) -> int:
@@ -83,11 +92,12 @@ class Codec:
         codes, values = _round(vectors, self.precision)
         products = np.einsum("tc,tc->t", vectors, values)
         scales = (1 / np.maximum(products, _LEAST)).clip(max=_LARGEST).astype(np.float16)
+        words = words_of(ids) if self.words else np.empty(0, np.uint32)
         mean = np.empty(0, np.int8)
         if self.means:
             total = states.mean(axis=0)
             mean = np.rint(total * (127 / max(float(np.abs(total).max()), 1e-12))).astype(np.int8)
-        return Packed(_joined(codes, _BITS[self.precision]), scales, mean, words_of(ids))
+        return Packed(_joined(codes, _BITS[self.precision]), scales, mean, words)
 
     def unpack(
         self,
@@ -148,12 +158,7 @@ def check_precision(precision: object) -> Precision:
 
 def open_codec(head: LateHead, width: int, precision: Precision) -> Codec:
     """What packs the states of a model with this head, `width` columns wide."""
-    return Codec(precision, width, bool(head.cosine))
-
-
-def words_of(ids: NDArray[np.integer]) -> NDArray[np.uint32]:
-    """Sorted token ids, each once."""
-    return np.unique(ids).astype(np.uint32)
+    return Codec(precision, width, bool(head.cosine), bool(head.matches))
 
 
 def _turned(vectors: Floats) -> Floats:

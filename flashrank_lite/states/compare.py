@@ -15,6 +15,7 @@ from flashrank_lite.models.late_head import LateHead
 
 Floats = NDArray[np.float32]
 
+_NO_WORDS = np.empty(0, np.uint32)
 _LEAST = 1e-12  # of a length that is divided by
 
 
@@ -48,7 +49,8 @@ class PassageStates:
         starts: (texts,), where each one's tokens begin; none is without tokens.
         means: float32, (texts, width), of unit length; of width 0 for a head without the cosine.
         words: token ids, of each text each once.
-        word_starts: (texts,), where each one's begin; none is without one.
+        word_starts: (texts,), where each one's begin; none is without one, unless the head does not
+            look at them.
     """
 
     vectors: Floats
@@ -113,6 +115,35 @@ def query_states(ids: NDArray[np.integer], states: Floats, weights: Floats) -> Q
         words,
         np.bincount(places, weights[:, 1], len(words)).astype(np.float32),
     )
+
+
+def passage_states(
+    ids: Sequence[NDArray[np.integer]], states: Sequence[Floats], head: LateHead
+) -> PassageStates:
+    """Texts as compared, as far as the head compares them.
+
+    Args:
+        ids: of each text, (tokens,).
+        states: of each text those that count, as the graph gives them.
+        head: what is compared.
+    """
+    means = np.empty((len(states), 0), np.float32)
+    if head.cosine:
+        means = unit(np.stack([one.mean(axis=0) for one in states]))
+    words = [words_of(one) if head.matches else _NO_WORDS for one in ids]
+    return PassageStates(
+        unit(np.concatenate(states)),
+        None,
+        starts_of([len(one) for one in states]),
+        means,
+        np.concatenate(words),
+        starts_of([len(one) for one in words]),
+    )
+
+
+def words_of(ids: NDArray[np.integer]) -> NDArray[np.uint32]:
+    """Sorted token ids, each once."""
+    return np.unique(ids).astype(np.uint32)
 
 
 def starts_of(lengths: Sequence[int] | NDArray[np.integer]) -> NDArray[np.int64]:

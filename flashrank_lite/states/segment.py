@@ -1,65 +1,35 @@
-"""One segment of a store: passages that were written together, and never change afterwards.
+"""A segment of a store, opened for reading; `flashrank_lite.states.layout` says what lies in it.
 
-Its files, little-endian, one row after the other:
-
-    codes.bin     uint8, (tokens, code_bytes): packed states
-    scales.bin    float16, (tokens,)
-    means.bin     int8, (windows, mean_bytes)
-    words.bin     uint32: token ids of each window, sorted, each once
-    windows.bin   of each window where its tokens and words end, and its characters in the text
-    passages.bin  of each passage where its windows and its record end, a checksum, and a flag
-    records.bin   JSON of each passage: id, and what was kept of text and metadata
-    index.bin     hashes of the ids, sorted, each with the row of its passage
-
-All are memory-mapped, and read where they are needed. A passage's checksum covers its bytes in all
-files; it is compared when the passage is first read by a process.
+Its files are memory-mapped, and read where they are needed. A passage's checksum covers its bytes
+in all files; it is compared when the passage is first read by a process.
 """
 
-import hashlib
 import json
-import os
-import shutil
 import threading
 import zlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from flashrank_lite.errors import InvalidStore
-from flashrank_lite.files import sync_folder
 from flashrank_lite.states.codec import Codec, Packed
 from flashrank_lite.states.compare import runs
-
-Id = str | int
-Span = tuple[int, int]
-Rows = NDArray[np.int64]
-
-_WINDOW = np.dtype([("tokens", "<u8"), ("words", "<u8"), ("start", "<u4"), ("end", "<u4")])
-_PASSAGE = np.dtype(
-    [("windows", "<u8"), ("record", "<u8"), ("checksum", "<u4"), ("truncated", "<u4")]
+from flashrank_lite.states.layout import (
+    FILES,
+    INDEX,
+    PASSAGE,
+    TABLES,
+    WINDOW,
+    Id,
+    Windows,
+    hash_of,
+    same,
 )
-_INDEX = np.dtype([("hash", "<u8"), ("row", "<u4")])
-_TABLES = ("windows", "passages", "index")  # small, and compared with their checksums as a whole
-_FILES = ("codes", "scales", "means", "words", "records", *_TABLES)
 
-
-@dataclass(frozen=True, slots=True)
-class Windows:
-    """A passage as read for a store.
-
-    Attributes:
-        spans: of each window, in characters.
-        states: of each window.
-        truncated: whether there is text that no window reads.
-    """
-
-    spans: Sequence[Span]
-    states: Sequence[Packed]
-    truncated: bool
+Rows = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,89 +47,6 @@ class Block:
     starts: Rows
     spans: NDArray[np.int32]
     truncated: NDArray[np.bool_]
-
-
-class SegmentWriter:
-    """Writes a segment; nothing of it counts until a manifest lists what `close` returns."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        folder.mkdir(parents=True)
-        self._files: dict[str, BinaryIO] = {
-            name: (folder / f"{name}.bin").open("wb") for name in _FILES
-        }
-        self._sums = dict.fromkeys(_TABLES, 0)
-        self._tokens = self._words = self._windows = self._record_end = 0
-        self._rows: dict[int, list[int]] = {}  # by the hash of the id
-        self._ids: list[Id] = []
-
-    def __len__(self) -> int:
-        return len(self._ids)
-
-    def find(self, name: Id) -> int | None:
-        """The row of the passage that was added last under this id."""
-        same = [row for row in self._rows.get(_hash(name), ()) if _same(self._ids[row], name)]
-        return same[-1] if same else None
-
-    def add(self, name: Id, record: dict[str, Any], windows: Windows) -> None:
-        """Add a passage."""
-        table = np.empty(len(windows.states), _WINDOW)
-        checksum = 0
-        for number, (span, states) in enumerate(zip(windows.spans, windows.states, strict=True)):
-            self._tokens += len(states.codes)
-            self._words += len(states.words)
-            table[number] = (self._tokens, self._words, *span)
-        for file, column in (
-            ("codes", [one.codes for one in windows.states]),
-            ("scales", [one.scales for one in windows.states]),
-            ("means", [one.mean for one in windows.states]),
-            ("words", [one.words for one in windows.states]),
-        ):
-            data = b"".join(_bytes(part) for part in column)
-            checksum = zlib.crc32(data, checksum)
-            self._files[file].write(data)
-        data = json.dumps(record, ensure_ascii=False).encode()
-        checksum = zlib.crc32(data, checksum)
-        self._files["records"].write(data)
-        self._windows += len(table)
-        self._record_end += len(data)
-        self._write_table("windows", table)
-        row = (self._windows, self._record_end, checksum, windows.truncated)
-        self._write_table("passages", np.array([row], _PASSAGE))
-        self._rows.setdefault(_hash(name), []).append(len(self._ids))
-        self._ids.append(name)
-
-    def close(self) -> dict[str, Any]:
-        """Bring everything to the disk; what the manifest has to list."""
-        index = np.array(
-            [(value, row) for value, rows in self._rows.items() for row in rows], _INDEX
-        )
-        self._write_table("index", np.sort(index, order=("hash", "row")))
-        sizes = {}
-        for name, file in self._files.items():
-            file.flush()
-            os.fsync(file.fileno())
-            sizes[name] = file.tell()
-            file.close()
-        sync_folder(self.folder)
-        return {
-            "name": self.folder.name,
-            "passages": len(self._ids),
-            "sizes": sizes,
-            "checksums": self._sums,
-            "removed": None,
-        }
-
-    def discard(self) -> None:
-        """Delete what was written."""
-        for file in self._files.values():
-            file.close()
-        shutil.rmtree(self.folder, ignore_errors=True)
-
-    def _write_table(self, name: str, rows: NDArray[Any]) -> None:
-        data = rows.tobytes()
-        self._sums[name] = zlib.crc32(data, self._sums[name])
-        self._files[name].write(data)
 
 
 class Segment:
@@ -190,12 +77,12 @@ class Segment:
             "means": np.int8,
             "words": "<u4",
             "records": np.uint8,
-            "windows": _WINDOW,
-            "passages": _PASSAGE,
-            "index": _INDEX,
+            "windows": WINDOW,
+            "passages": PASSAGE,
+            "index": INDEX,
         }
         arrays: dict[str, NDArray[Any]] = {}
-        for name in _FILES:
+        for name in FILES:
             file = folder / f"{name}.bin"
             size, wanted = file.stat().st_size, facts["sizes"][name]
             if size != wanted:
@@ -219,11 +106,11 @@ class Segment:
     def find(self, name: Id) -> int | None:
         """The row of the passage with this id that still counts."""
         self._check_tables()
-        index, value = self._arrays["index"], np.uint64(_hash(name))
+        index, value = self._arrays["index"], np.uint64(hash_of(name))
         place = int(np.searchsorted(index["hash"], value))
         while place < len(index) and index["hash"][place] == value:
             row = int(index["row"][place])
-            if not self.removed[row] and _same(self.record(row)["id"], name):
+            if not self.removed[row] and same(self.record(row)["id"], name):
                 return row
             place += 1
         return None
@@ -336,7 +223,7 @@ class Segment:
         if self._tables_checked:
             return
         with self._checking:
-            for name in _TABLES:
+            for name in TABLES:
                 if zlib.crc32(self._arrays[name].tobytes()) != self.facts["checksums"][name]:
                     raise self._altered(f"{name}.bin")
             self._tables_checked = True
@@ -346,20 +233,6 @@ class Segment:
             f"{self.folder}: {what} is not what was written: the store is damaged or was altered; "
             "restore a copy of it, or encode its passages anew"
         )
-
-
-def _bytes(part: NDArray[Any]) -> bytes:
-    return part.astype(part.dtype.newbyteorder("<"), copy=False).tobytes()
-
-
-def _hash(name: Id) -> int:
-    """Of an id, the same on every machine; "1" and 1 are two."""
-    text = json.dumps(name).encode()
-    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little")
-
-
-def _same(one: Id, other: Id) -> bool:
-    return type(one) is type(other) and one == other
 
 
 def _ends_at(ends: NDArray[Any], numbers: Rows) -> Rows:

@@ -35,17 +35,18 @@ _LEGACY_POOLING = {
 }
 
 
-def read_step(kind: str, folder: Path) -> torch.nn.Module:
+def read_step(kind: str, folder: Path, default: dict[str, Any] | None = None) -> torch.nn.Module:
     """A module that takes and gives `Features`.
 
     Args:
         kind: the class in sentence-transformers.
         folder: where its configuration and weights lie.
+        default: settings that count where the configuration has no others.
 
     Raises:
         InvalidModel: it is not one that rerankers are made of, or cannot be read.
     """
-    config = read_json(folder / "config.json") or {}
+    config = {**(default or {}), **(read_json(folder / "config.json") or {})}
     try:
         if kind == "Pooling":
             return Pooling(_pooling_modes(config))

@@ -6,7 +6,7 @@ T5 with a prompt of ours it does not know: there transformers tokenises and runs
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -43,16 +43,24 @@ def prompted(
     return lambda max_length: _Prompted(checkpoint, template, logit())
 
 
+def apart(
+    checkpoint: Checkpoint, kind: str, prompts: Mapping[str, str]
+) -> Callable[[int], Library]:
+    """Opens a folder that reads query and passage apart, with a given length of a passage.
+
+    Args:
+        checkpoint: the folder.
+        kind: of sentence-transformers' classes "MultiVectorEncoder" or "SentenceTransformer".
+        prompts: what stands before a query and a passage.
+    """
+    return lambda max_length: _Apart(checkpoint, kind, prompts, max_length)
+
+
 class _CrossEncoder:
     def __init__(
         self, checkpoint: Checkpoint, head: dict[str, Any], inputs: Sequence[str], max_length: int
     ) -> None:
-        try:
-            import sentence_transformers
-        except ImportError as error:
-            raise MissingExtra(
-                f"the export is compared with sentence-transformers ({error})", "export"
-            ) from error
+        sentence_transformers = _sentence_transformers()
         self.name = f"sentence-transformers {sentence_transformers.__version__}"
         self._relevant = head.get("relevant")
         processor: dict[str, Any] = {}
@@ -82,6 +90,44 @@ class _CrossEncoder:
         prompt = self._model.prompts.get(self._model.default_prompt_name)
         features = self._model.preprocess([(query, passage)], prompt=prompt)
         found: list[str] = self._model.tokenizer.convert_ids_to_tokens(features["input_ids"][0])
+        return found
+
+
+class _Apart:
+    def __init__(
+        self, checkpoint: Checkpoint, kind: str, prompts: Mapping[str, str], max_length: int
+    ) -> None:
+        sentence_transformers = _sentence_transformers()
+        self.name = f"sentence-transformers {sentence_transformers.__version__}"
+        with quietly():
+            self._model = getattr(sentence_transformers, kind)(
+                str(checkpoint.folder),
+                device="cpu",
+                local_files_only=True,
+                trust_remote_code=False,
+                model_kwargs={"dtype": torch.float32},
+            )
+        if kind == "MultiVectorEncoder":
+            self._model[0].document_length = max_length
+        else:
+            self._model.max_seq_length = max_length
+            # the markers of a ColBERT model are among its own prompts: those stay
+            self._model.prompts = {"query": prompts["query"], "document": prompts["passage"]}
+
+    def logit(self, query: str, passage: str) -> float:
+        asked = self._model.encode_query([query], show_progress_bar=False)
+        read = self._model.encode_document([passage], show_progress_bar=False)
+        return float(self._model.similarity(asked, read)[0][0])
+
+    def tokens(self, query: str, passage: str) -> list[str]:
+        found: list[str] = []
+        for text, task, names in (
+            (query, "query", ["query"]),
+            (passage, "document", ["document", "passage", "corpus"]),
+        ):
+            prompt = next((self._model.prompts[n] for n in names if n in self._model.prompts), None)
+            features = self._model.preprocess([text], prompt=prompt, task=task)
+            found += self._model.tokenizer.convert_ids_to_tokens(features["input_ids"][0])
         return found
 
 
@@ -115,3 +161,13 @@ class _Prompted:
                 FIELD.sub(lambda found: values[found[1]], segment), add_special_tokens=False
             )["input_ids"]
         ]
+
+
+def _sentence_transformers() -> Any:
+    try:
+        import sentence_transformers
+    except ImportError as error:
+        raise MissingExtra(
+            f"the export is compared with sentence-transformers ({error})", "export"
+        ) from error
+    return sentence_transformers

@@ -6,6 +6,7 @@ as it stands: where the two disagree, scores of the library come from the former
 
 from __future__ import annotations
 
+import json
 import shutil
 import tempfile
 import weakref
@@ -21,6 +22,7 @@ from transformers import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
     MODEL_FOR_MASKED_LM_MAPPING,
     AutoConfig,
+    AutoModel,
     AutoTokenizer,
 )
 from transformers.utils import logging as transformers_logging
@@ -193,11 +195,17 @@ def load_model(checkpoint: Checkpoint, kind: Any, what: str) -> Any:
             )
     except Exception as error:  # unpickling refused, shapes that do not fit, files cut short
         raise InvalidModel(f"transformers cannot load {folder} ({first_line(error)})") from error
-    missing = sorted(loading["missing_keys"])
+    # BERT's pooler is not asked for where the states are
+    bare = kind is AutoModel
+    missing = sorted(
+        key for key in loading["missing_keys"] if not (bare and key.startswith("pooler."))
+    )
     if missing:
+        own = " (its config.json names code of its own, which is never run)"
         raise InvalidModel(
-            f"{folder} holds no trained {what} (missing {', '.join(missing[:4])}): "
-            "export a fine-tuned cross-encoder, not its backbone"
+            f"{folder} holds no trained {what} (missing {', '.join(missing[:4])})"
+            f"{own if checkpoint.stated.get('auto_map') else ''}: export a fine-tuned "
+            "cross-encoder, not its backbone; an embedding model with --as embedding"
         )
     return model.eval()
 
@@ -244,6 +252,32 @@ def as_source(
         "held": checkpoint.held,
     }
     return Source(module=module.eval(), inputs=inputs, **{**stated, **more})
+
+
+def list_modules(folder: Path) -> list[tuple[str, Path]]:
+    """The kind and the folder of each module in modules.json, in their order.
+
+    Raises:
+        InvalidModel: the file cannot be read, or names a folder outside.
+    """
+    try:
+        entries = json.loads((folder / MODULES).read_text(encoding="utf-8"))
+        found = [(_kind(str(entry["type"])), folder / entry["path"]) for entry in entries]
+        inside = all(path.resolve().is_relative_to(folder.resolve()) for _, path in found)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InvalidModel(f"{folder / MODULES} cannot be read ({error}): correct it") from error
+    if not found or not inside:
+        raise InvalidModel(f"{folder / MODULES} lists no modules of this folder: correct it")
+    return found
+
+
+def _kind(named: str) -> str:
+    """The bare name of those of sentence-transformers, which have moved between versions.
+
+    PyLate's are likewise.
+    """
+    known = named.startswith(("sentence_transformers.", "pylate."))
+    return named.rsplit(".", 1)[-1] if known else named
 
 
 def _check_room_unloaded(checkpoint: Checkpoint, kind: Any) -> None:

@@ -5,7 +5,6 @@ Only the configuration and the tensors of each module are read; what a module do
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +22,12 @@ from flashrank_lite.export.checkpoints.generators import (
 )
 from flashrank_lite.export.checkpoints.heads import Features, read_step
 from flashrank_lite.export.checkpoints.library import cross_encoder
-from flashrank_lite.export.checkpoints.loading import MODULES, Checkpoint, as_source, load_model
+from flashrank_lite.export.checkpoints.loading import (
+    Checkpoint,
+    as_source,
+    list_modules,
+    load_model,
+)
 from flashrank_lite.export.checkpoints.recipes import Recipe, find_recipe
 from flashrank_lite.export.source import Source
 from flashrank_lite.models.config import activation
@@ -47,7 +51,7 @@ def read_modular(checkpoint: Checkpoint, recipe: Recipe | None) -> Source:
         InvalidModel: a module is not one of those that rerankers are made of, or the last one does
             not give one score or two classes.
     """
-    modules = _list_modules(checkpoint.folder)
+    modules = list_modules(checkpoint.folder)
     first, *rest = modules
     task = checkpoint.settings.get("transformer_task", "feature-extraction")
     if first[0] != "Transformer" or first[1] != checkpoint.folder:
@@ -84,6 +88,11 @@ def _heads(checkpoint: Checkpoint, modules: list[tuple[str, Path]]) -> Source:
             *(torch.ones_like(ids) if n != inputs[0] else ids for n in inputs)
         )
     scores = features.get("scores")
+    if scores is None and "sentence_embedding" in features:
+        raise InvalidModel(
+            f"{checkpoint.folder} is an embedding model, which gives no relevance score of a pair: "
+            "export it with --as embedding, and the cosines of its embeddings are the scores"
+        )
     if scores is None or scores.shape[1:] not in ((1,), (2,)):
         shape = "none" if scores is None else f"{tuple(scores.shape[1:])}"
         raise _refused(checkpoint, f"its modules give the scores {shape}")
@@ -119,24 +128,6 @@ class Modular(torch.nn.Module):
         for step in self.steps:
             features = step(features)
         return features
-
-
-def _list_modules(folder: Path) -> list[tuple[str, Path]]:
-    """The kind and the folder of each module, in their order."""
-    try:
-        entries = json.loads((folder / MODULES).read_text(encoding="utf-8"))
-        found = [(_kind(str(entry["type"])), folder / entry["path"]) for entry in entries]
-        inside = all(path.resolve().is_relative_to(folder.resolve()) for _, path in found)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InvalidModel(f"{folder / MODULES} cannot be read ({error}): correct it") from error
-    if not found or not inside:
-        raise InvalidModel(f"{folder / MODULES} lists no modules of this folder: correct it")
-    return found
-
-
-def _kind(named: str) -> str:
-    """The bare name of those of sentence-transformers: they have moved between versions."""
-    return named.rsplit(".", 1)[-1] if named.startswith("sentence_transformers.") else named
 
 
 def _yes_or_no(checkpoint: Checkpoint, folder: Path, recipe: Recipe | None) -> Source:

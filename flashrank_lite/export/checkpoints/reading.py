@@ -7,6 +7,13 @@ from pathlib import Path
 
 from flashrank_lite.errors import InvalidInput, InvalidModel, ModelNotFound
 from flashrank_lite.export.card import describe
+from flashrank_lite.export.checkpoints.apart import (
+    AS_STATED,
+    Prompts,
+    is_late_interaction,
+    read_embedding,
+    read_late_interaction,
+)
 from flashrank_lite.export.checkpoints.classifiers import read_classifier
 from flashrank_lite.export.checkpoints.generators import (
     read_decoder,
@@ -35,11 +42,14 @@ def read_checkpoint(
     name: str | None = None,
     relevant: str | None = None,
     parse_special: bool = False,
+    embedding: bool = False,
+    prompts: Prompts = AS_STATED,
 ) -> Source:
     """Load a reranker (`config.json`, weights, a tokenizer) as transformers saves it.
 
-    Sequence classifiers, decoders and T5 models that answer in words, and the modular rerankers of
-    sentence-transformers. Code in the folder is never run, and nothing is unpickled but tensors.
+    Sequence classifiers, decoders and T5 models that answer in words, the modular rerankers of
+    sentence-transformers, ColBERT models, and embedding models where asked to. Code in the folder
+    is never run, and nothing is unpickled but tensors.
 
     Args:
         folder: the checkpoint.
@@ -49,6 +59,8 @@ def read_checkpoint(
         relevant: the name of the relevant one of two classes, where the names don't tell.
         parse_special: have control tokens that are written out in a passage count as such in a
             prompt, as in transformers; otherwise they are plain text.
+        embedding: the folder is an embedding model, whose cosines are the scores.
+        prompts: texts to put before the queries and passages of an embedding model.
 
     Raises:
         ModelNotFound: there is no such folder.
@@ -73,14 +85,25 @@ def read_checkpoint(
             raise InvalidInput(
                 f"max_length must be from 1 to the {limit} positions of the model, not {max_length}"
             )
-    source = describe(_read(checkpoint, recipe), folder)
+    source = describe(_read(checkpoint, recipe, embedding, prompts), folder)
     if parse_special and source.template is not None:
         template = replace(source.template, parse_special=True)
         source = replace(source, template=template)
     return source if max_length is None else replace(source, max_length=max_length)
 
 
-def _read(checkpoint: Checkpoint, recipe: Recipe | None) -> Source:
+def _read(
+    checkpoint: Checkpoint, recipe: Recipe | None, embedding: bool, prompts: Prompts
+) -> Source:
+    if embedding:
+        return read_embedding(checkpoint, prompts)
+    if prompts != AS_STATED:
+        raise InvalidInput(
+            "--query-prompt and --passage-prompt are for embedding models: give --as embedding "
+            "with them, or leave them out"
+        )
+    if is_late_interaction(checkpoint):
+        return read_late_interaction(checkpoint)
     if (checkpoint.folder / MODULES).is_file():
         return read_modular(checkpoint, recipe)
     if checkpoint.architecture.endswith("ForConditionalGeneration"):

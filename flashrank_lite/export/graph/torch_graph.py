@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -40,22 +40,24 @@ def to_onnx(
     folder: Path,
     inputs: tuple[str, ...] = JOINED_INPUTS,
     opset: int = OPSET,
+    outputs: tuple[str, ...] = ("logits",),
 ) -> onnx.ModelProto:
     """Trace `module` with any number of rows and tokens, then fuse.
 
     Args:
-        module: takes the tensors `inputs` names, in that order, and returns logits
-            of shape (n, classes).
+        module: takes the tensors `inputs` names, in that order, and returns those that `outputs`
+            names: logits (n, classes), or states (n, tokens, columns).
         folder: where the weights stay that one ONNX file cannot hold (`weights.py`).
         inputs: names of its inputs.
         opset: version of the ONNX operators, one of `OPSETS`.
+        outputs: names of its outputs.
 
     Returns:
-        An fp32 graph with the output `logits`; onnxruntime's own fused operators in it.
+        An fp32 graph; onnxruntime's own fused operators in it.
     """
     example = {name: _example(name) for name in inputs}
     try:
-        return _trace(module, folder, example, opset)
+        return _trace(module, folder, example, opset, outputs)
     except FlashRankLiteError:
         raise
     except Exception as error:  # an operator that ONNX lacks; onnxruntime refuses what was traced
@@ -66,7 +68,11 @@ def to_onnx(
 
 
 def _trace(
-    module: torch.nn.Module, folder: Path, example: Mapping[str, torch.Tensor], opset: int
+    module: torch.nn.Module,
+    folder: Path,
+    example: Mapping[str, torch.Tensor],
+    opset: int,
+    outputs: tuple[str, ...],
 ) -> onnx.ModelProto:
     inputs = tuple(example)
     with tempfile.TemporaryDirectory(dir=folder) as traced, warnings.catch_warnings():
@@ -78,10 +84,10 @@ def _trace(
             tuple(example[name] for name in inputs),
             str(path),
             input_names=list(inputs),
-            output_names=["logits"],
+            output_names=list(outputs),
             dynamic_axes={
                 **{name: _axes(name) for name in inputs},
-                "logits": {0: "batch"},
+                **{name: _output_axes(name) for name in outputs},
             },
             opset_version=opset,
             dynamo=False,
@@ -91,11 +97,12 @@ def _trace(
 
 def run_torch(
     module: torch.nn.Module, feeds: Mapping[str, NDArray[np.int64]], inputs: tuple[str, ...]
-) -> NDArray[np.float32]:
-    """Logits of the torch module for one batch, shape (n, classes)."""
+) -> list[NDArray[np.float32]]:
+    """What the torch module returns for one batch; logits are of shape (n, classes)."""
     with torch.inference_mode():
-        out: torch.Tensor = module(*(torch.from_numpy(feeds[name]) for name in inputs))
-    return out.float().numpy()
+        out = module(*(torch.from_numpy(feeds[name]) for name in inputs))
+    found: Sequence[torch.Tensor] = (out,) if isinstance(out, torch.Tensor) else out
+    return [tensor.float().numpy() for tensor in found]
 
 
 def _example(name: str) -> torch.Tensor:
@@ -113,6 +120,15 @@ def _axes(name: str) -> dict[int, str]:
     if name.startswith("query_"):
         return {0: "queries", 1: "query_sequence"}
     return {0: "batch", 1: "sequence"}
+
+
+def _output_axes(name: str) -> dict[int, str]:
+    if name == "logits":
+        return {0: "batch"}
+    # an embedding is the one state of its text, so that these are not always the text's tokens
+    if name.startswith("query_"):
+        return {0: "queries", 1: "query_states"}
+    return {0: "batch", 1: "states"}
 
 
 def _fuse(path: Path, fused: Path) -> onnx.ModelProto:
