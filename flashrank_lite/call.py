@@ -1,4 +1,4 @@
-"""One call of a user: it can be cancelled, and it reports its progress.
+"""One call of a user: it can be cancelled, reports its progress, and says what it took.
 
 A context variable carries it from the front (`Ranker.arank`, a server's request, a progress bar) to
 the loop that runs batches, past scorers that need not know of it. Whatever works in threads of its
@@ -6,7 +6,8 @@ own takes `current()` in the caller's thread and hands it on.
 """
 
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 
@@ -22,6 +23,11 @@ class Call:
         progress: called with (pairs done, pairs known of so far) after every batch, by one thread
             at a time; an error that it raises ends the call.
         parent: the call that this one is a part of: it is cancelled with it, and reports to it.
+
+    Attributes:
+        tokens: that a `Ranker` read for each list of the call, in their order, once it is ranked
+            (`flashrank_lite.scorer.Scores.tokens`).
+        tokenizing_seconds: spent on making token ids of texts, in all threads together.
     """
 
     def __init__(self, progress: Progress | None = None, parent: "Call | None" = None) -> None:
@@ -30,6 +36,8 @@ class Call:
         self._progress = progress
         self._reporting = threading.Lock()
         self._done = self._total = 0
+        self.tokens: list[int] = []
+        self.tokenizing_seconds = 0.0
 
     def cancel(self) -> None:
         """Stop the call before its next batch; from any thread."""
@@ -60,6 +68,28 @@ class Call:
                 self._progress(self._done, self._total)
         if self._parent is not None:
             self._parent.advance(pairs)
+
+    def read(self, tokens: Sequence[int]) -> None:
+        """Lists were ranked, for which so many tokens each were read."""
+        with self._reporting:
+            self.tokens += tokens
+        if self._parent is not None:
+            self._parent.read(tokens)
+
+    @contextmanager
+    def tokenizing(self) -> Iterator[None]:
+        """The code within makes token ids of texts."""
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._tokenized(time.perf_counter() - began)
+
+    def _tokenized(self, seconds: float) -> None:
+        with self._reporting:
+            self.tokenizing_seconds += seconds
+        if self._parent is not None:
+            self._parent._tokenized(seconds)
 
 
 _current: ContextVar[Call | None] = ContextVar("flashrank_lite_call", default=None)

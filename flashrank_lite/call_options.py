@@ -32,6 +32,7 @@ class CallOptions:
     min_score: float | None = None
     instruction: str | None = None
     long: Long | None = None
+    passage_tokens: int | None = None
     group_by: GroupBy | None = None
     text: TextField | Chosen = None
     activation: Activation | Calibration | None = None
@@ -41,6 +42,7 @@ class CallOptions:
         checked = {
             "top_k": positive("top_k", self.top_k),
             "min_score": number("min_score", self.min_score),
+            "passage_tokens": positive("passage_tokens", self.passage_tokens),
             "text": check_text_field(self.text),
         }
         for name, value in checked.items():

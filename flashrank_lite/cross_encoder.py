@@ -72,22 +72,26 @@ class CrossEncoder:
             for candidates in lists:
                 self._opened.languages.check([candidates.query, *candidates.texts])
             pairs = [(entry.query, text) for entry in lists for text in entry.texts]
-            logits, truncated = self._score_pairs(pairs, encoder)
+            logits, truncated, lengths, which = self._score_pairs(pairs, encoder)
         scores, start = [], 0
         for candidates in lists:
             part = slice(start, start + len(candidates.texts))
-            scores.append(Scores(logits[part], truncated[part]))
+            own = which[part]
+            tokens = int(lengths[np.unique(own)].sum())
+            scores.append(Scores(logits[own], truncated[own], tokens=tokens))
             start = part.stop
         return scores
 
     def room(self, query: str, *, instruction: str | None = None) -> int:
         """`TokenScorer.room`."""
         encoder = self._encoder if instruction is None else self._with_instruction(instruction)
-        return encoder.room(query)
+        with calls.current().tokenizing():
+            return encoder.room(query)
 
     def token_spans(self, text: str) -> NDArray[np.int32]:
         """`TokenScorer.token_spans`."""
-        return self._encoder.token_spans(text)
+        with calls.current().tokenizing():
+            return self._encoder.token_spans(text)
 
     def info(self) -> dict[str, Any]:
         """What `Ranker.info` says of the model and of how it runs."""
@@ -112,20 +116,26 @@ class CrossEncoder:
 
     def _score_pairs(
         self, pairs: list[tuple[str, str]], encoder: Encoder
-    ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """Logit and truncation of each pair, (n,)."""
+    ) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.int64], NDArray[np.intp]]:
+        """Logit, truncation and tokens of each distinct pair, and which of them each pair is."""
         places: dict[tuple[str, str], int] = {}
         which = np.array([places.setdefault(pair, len(places)) for pair in pairs], np.intp)
         logits = np.empty(len(places), np.float32)
         truncated = np.empty(len(places), np.bool_)
+        lengths = np.empty(len(places), np.int64)
         call, start = calls.current(), 0
         call.expect(len(places))
-        for chunk in encoder.chunks(places):
+        chunks = encoder.chunks(places)
+        while True:
+            with call.tokenizing():
+                chunk = next(chunks, None)
+            if chunk is None:
+                return logits, truncated, lengths, which
             part = slice(start, start + len(chunk))
             self._run(chunk, logits[part], call)
             truncated[part] = [pair.truncated for pair in chunk]
+            lengths[part] = [len(pair.ids) for pair in chunk]
             start += len(chunk)
-        return logits[which], truncated[which]
 
     def _run(self, pairs: list[Pair], logits: NDArray[np.float32], call: calls.Call) -> None:
         """Put the logit of each pair into its place."""

@@ -5,6 +5,7 @@ What reads a text is `flashrank_lite.states.reader`, and the comparison is numpy
 of queries, and what was read can be kept, in a `PassageStore` or in a cache.
 """
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -96,17 +97,24 @@ class LateInteraction:
                     count = len(one.texts)
                     empty = Scores(np.empty(count, np.float32), np.zeros(count, np.bool_))
                     scores[number] = anew[number] = empty
-            self._score_texts(lists, queries, anew, call)
+            read = self._score_texts(lists, queries, anew, call)
+        for number, one in enumerate(lists):
+            if len(one.texts):
+                tokens = queries[one.query].tokens + read[number]
+                scores[number] = replace(scores[number], tokens=tokens)
         return [scores[number] for number in range(len(lists))]
 
     def room(self, query: str, *, instruction: str | None = None) -> int:
         """`TokenScorer.room`."""
-        encoder = self._reader.encoder
-        return encoder.room(query) if self._cache is None else encoder.passage_room
+        if self._cache is not None:
+            return self._reader.encoder.passage_room
+        with calls.current().tokenizing():
+            return self._reader.encoder.room(query)
 
     def token_spans(self, text: str) -> NDArray[np.int32]:
         """`TokenScorer.token_spans`."""
-        return self._reader.encoder.token_spans(text)
+        with calls.current().tokenizing():
+            return self._reader.encoder.token_spans(text)
 
     @property
     def passage_room(self) -> int:
@@ -174,8 +182,13 @@ class LateInteraction:
         queries: Mapping[str, Query],
         scores: Mapping[int, Scores],
         call: calls.Call,
-    ) -> None:
-        """Put the scores of the lists that `scores` numbers into their places."""
+    ) -> Counter[int]:
+        """Put the scores of the lists that `scores` numbers into their places.
+
+        Returns:
+            How many tokens of passages were read for each of these lists.
+        """
+        tokens: Counter[int] = Counter()
         places: dict[str, list[Place]] = {}
         for number in scores:
             for place, text in enumerate(lists[number].texts):
@@ -184,9 +197,14 @@ class LateInteraction:
         rest = iter(places.items())
         while chunk := list(islice(rest, CHUNK_PAIRS)):
             if self._cache is None:
-                self._read_and_compare(self._rows(chunk, by_list), by_list, scores, call)
+                with call.tokenizing():
+                    rows = self._rows(chunk, by_list)
+                self._read_and_compare(rows, by_list, scores, call)
             else:
-                self._compare_cached(self._cache, chunk, by_list, scores, call)
+                rows = self._compare_cached(self._cache, chunk, by_list, scores, call)
+            for row in rows:
+                tokens.update(dict.fromkeys((number for number, _ in row.places), len(row.ids)))
+        return tokens
 
     def _rows(
         self, chunk: Sequence[tuple[str, list[Place]]], by_list: Mapping[int, Query]
@@ -227,13 +245,20 @@ class LateInteraction:
         by_list: Mapping[int, Query],
         scores: Mapping[int, Scores],
         call: calls.Call,
-    ) -> None:
-        """As a store: what is in the cache and what is not score the same."""
+    ) -> list[Row]:
+        """As a store: what is in the cache and what is not score the same.
+
+        Returns:
+            What was read because it was not in the cache.
+        """
         texts = [text for text, _ in chunk]
         found = cache.find(texts)
         missing = [place for place, entry in enumerate(found) if entry is None]
         codec = self.codec(CACHE_PRECISION)
-        rows = [self._reader.row(texts[place]) for place in missing]
+        with call.tokenizing():
+            rows = [
+                replace(self._reader.row(texts[place]), places=chunk[place][1]) for place in missing
+            ]
         read = self._reader.pack(rows, codec, call)
         for place, row, packed in zip(missing, rows, read, strict=True):
             found[place] = packed, row.truncated
@@ -253,6 +278,7 @@ class LateInteraction:
             ]
             self._compare(states, block, as_packed, scores)
             call.advance(sum(len(row.places) for row in block))
+        return rows
 
     def _compare(
         self,

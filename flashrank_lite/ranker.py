@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 import flashrank_lite
 from flashrank_lite.arguments import check_text
-from flashrank_lite.calibration import Calibration, Method, check_activation, fit
+from flashrank_lite.calibration import Calibration, Method, check_activation, fit, read_activation
 from flashrank_lite.call import Call, Progress, current, running
 from flashrank_lite.call_options import CallOptions
 from flashrank_lite.errors import InvalidInput
@@ -101,7 +101,7 @@ class Ranker:
             FLASHRANK_LITE_THREADS, or else the cores that affinity, cgroup quota and
             OMP_NUM_THREADS leave to this process.
         activation: "sigmoid" for scores in [0, 1], "raw" for logits, or a `Calibration` (see
-            `calibrate`) for probabilities; None for what the model says.
+            `calibrate`) or the file of one for probabilities; None for what the model says.
         instruction: what a model that is asked in words is told to look for, as those of the
             Qwen3-Reranker family are; None for what the model says. Others take none.
         batch_tokens: padded tokens of the batches of a call that run at the same time, which sets
@@ -148,7 +148,7 @@ class Ranker:
         token: Token = None,
         max_length: int | None = None,
         threads: int | None = None,
-        activation: Activation | Calibration | None = None,
+        activation: Activation | Calibration | str | os.PathLike[str] | None = None,
         instruction: str | None = None,
         batch_tokens: int | None = None,
         device: Device | None = None,
@@ -162,7 +162,7 @@ class Ranker:
         text: TextField | None = None,
         passage_cache: int | str | None = None,
     ) -> None:
-        check_activation(activation)
+        activation = read_activation(activation)
         self._text_field = check_text_field(text)
         options = ModelOptions(
             revision=revision,
@@ -204,6 +204,7 @@ class Ranker:
         min_score: float | None = None,
         instruction: str | None = None,
         long: Long | None = None,
+        passage_tokens: int | None = None,
         group_by: GroupBy | None = None,
         text: TextField | None = None,
         activation: Activation | Calibration | None = None,
@@ -221,6 +222,8 @@ class Ranker:
                 means differs from model to model: `calibrate` makes it a probability.
             instruction: what to look for, for models that take one; None for the ranker's.
             long: "truncate" or "windows" for long passages; None for the ranker's.
+            passage_tokens: tokens of each passage that are read at most, from its beginning; None
+                for all that `long` reads. Not for the passages of a store, which were read before.
             group_by: of passages that share this, the best alone is a hit: "id", a key of the
                 metadata (say, of the document), or a function of the passage. A passage without it
                 stands for itself.
@@ -238,7 +241,15 @@ class Ranker:
             CallCancelled: the call was cancelled (`flashrank_lite.call`).
         """
         options = CallOptions(
-            top_k, min_score, instruction, long, group_by, text, activation, progress
+            top_k,
+            min_score,
+            instruction,
+            long,
+            passage_tokens,
+            group_by,
+            text,
+            activation,
+            progress,
         )
         check_text("the query", query)
         read = self._read(passages, options)
@@ -251,6 +262,7 @@ class Ranker:
         *,
         instruction: str | None = None,
         long: Long | None = None,
+        passage_tokens: int | None = None,
         text: TextField | None = None,
         activation: Activation | Calibration | None = None,
         progress: bool | Progress = False,
@@ -260,7 +272,12 @@ class Ranker:
         Of a cascade the scores are of two models, which do not compare.
         """
         options = CallOptions(
-            instruction=instruction, long=long, text=text, activation=activation, progress=progress
+            instruction=instruction,
+            long=long,
+            passage_tokens=passage_tokens,
+            text=text,
+            activation=activation,
+            progress=progress,
         )
         check_text("the query", query)
         read = self._read(passages, options)
@@ -273,6 +290,7 @@ class Ranker:
         *,
         instruction: str | None = None,
         long: Long | None = None,
+        passage_tokens: int | None = None,
         text: TextField | None = None,
         activation: Activation | Calibration | None = None,
         progress: bool | Progress = False,
@@ -288,7 +306,12 @@ class Ranker:
             InvalidInput: an entry is not a pair of a str and a passage.
         """
         options = CallOptions(
-            instruction=instruction, long=long, text=text, activation=activation, progress=progress
+            instruction=instruction,
+            long=long,
+            passage_tokens=passage_tokens,
+            text=text,
+            activation=activation,
+            progress=progress,
         )
         queries, read = read_pairs(pairs, self._text(options))
         return self._score_pairs(queries, read, options)
@@ -302,6 +325,7 @@ class Ranker:
         min_score: float | None = None,
         instruction: str | None = None,
         long: Long | None = None,
+        passage_tokens: int | None = None,
         group_by: GroupBy | None = None,
         text: TextField | None = None,
         activation: Activation | Calibration | None = None,
@@ -320,7 +344,15 @@ class Ranker:
             InvalidInput: as for `rank`, or there are not as many lists as queries.
         """
         options = CallOptions(
-            top_k, min_score, instruction, long, group_by, text, activation, progress
+            top_k,
+            min_score,
+            instruction,
+            long,
+            passage_tokens,
+            group_by,
+            text,
+            activation,
+            progress,
         )
         queries = _queries(queries)
         lists = self._read_lists(lists_of_passages, len(queries), options)
@@ -467,7 +499,7 @@ class Ranker:
 
     def _read(self, passages: Any, options: CallOptions) -> Sequence[Passage]:
         if isinstance(passages, (PassageStore, StoredPassages)):
-            return self._stored(passages)
+            return self._stored(passages, options)
         return read_passages(passages, self._text(options))
 
     def _read_lists(
@@ -482,7 +514,14 @@ class Ranker:
             return [self._read(one, options) for one in lists]
         return read_lists(lists, queries, self._text(options))
 
-    def _stored(self, passages: PassageStore | StoredPassages) -> StoredPassages:
+    def _stored(
+        self, passages: PassageStore | StoredPassages, options: CallOptions
+    ) -> StoredPassages:
+        if options.passage_tokens is not None:
+            raise InvalidInput(
+                "passage_tokens says how much of a passage is to be read, and those of a store "
+                "were read before: leave it out, or pass the texts instead"
+            )
         chosen = passages.all() if isinstance(passages, PassageStore) else passages
         chosen.store.check(self.passage_reader().stamp)
         return chosen
@@ -513,10 +552,17 @@ class Ranker:
         if isinstance(options.activation, Calibration):
             check_activation(options.activation, self._name)
         scorer = self._scorer
-        if options.long is not None:
-            scorer = stack(self._model, self._then, replace(self._strategies, long=options.long))
+        if options.long is not None or options.passage_tokens is not None:
+            strategies = replace(
+                self._strategies,
+                long=options.long or self._strategies.long,
+                passage_tokens=options.passage_tokens,
+            )
+            scorer = stack(self._model, self._then, strategies)
         with self._in_flight.one(), reporting(options.progress):
-            return scorer.score(lists, instruction=options.instruction)
+            found = scorer.score(lists, instruction=options.instruction)
+            current().read([scores.tokens for scores in found])
+        return found
 
     def _values(self, scores: Scores, options: CallOptions) -> Floats:
         """What a user sees: the blend, where there is one, or the activated logit."""

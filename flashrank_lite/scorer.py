@@ -42,6 +42,10 @@ class Scores:
             before an earlier one's, whatever the logits. None where one scorer read them all.
         fused: float32, (n,), in [0, 1]: the logit blended with a first stage's score, by which the
             passages are sorted instead; NaN where the logit stands alone. None without a blend.
+        tokens: that were read for this list, as the model is fed them, without padding: each
+            distinct pair, or the query and each distinct passage of a model that reads them apart.
+            What several lists share counts for each of them; what a store or a cache holds was
+            read before, and counts nothing. 0 from a scorer that does not count.
     """
 
     logits: NDArray[np.float32]
@@ -49,6 +53,7 @@ class Scores:
     spans: NDArray[np.int32] | None = None
     stages: NDArray[np.int8] | None = None
     fused: NDArray[np.float32] | None = None
+    tokens: int = 0
 
     def order(self) -> NDArray[np.intp]:
         """Places of the passages, best first; ties keep the order of the texts."""

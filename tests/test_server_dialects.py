@@ -9,12 +9,14 @@ from server_support import Server, needs, serving
 needs("pydantic")
 
 from flashrank_lite import Ranker  # noqa: E402
+from flashrank_lite.call import Call, running  # noqa: E402
 from flashrank_lite.hits import RankedPassage  # noqa: E402
 from flashrank_lite.server.dialects import cohere, pairs, tei  # noqa: E402
 from flashrank_lite.server.dialects.request import Ranking, RankingRequest  # noqa: E402
 from flashrank_lite.server.refusals import Refusal  # noqa: E402
 from flashrank_lite.server.settings import ModelSpec, Settings  # noqa: E402
 
+TOKENS = 'flashrank_lite_tokens_total{model="nano"}'
 HITS = [
     RankedPassage("second", 0.75, 1.0986, 1),
     RankedPassage("first", 0.25, -1.0986, 0, truncated=True),
@@ -88,8 +90,8 @@ def test_rank_fields_choose_what_is_ranked_of_an_object():
 
 
 def test_a_field_that_cannot_be_obeyed_is_said_so():
-    body = {"query": "q", "documents": ["first", "second"], "max_tokens_per_doc": 100}
-    assert "max_tokens_per_doc was ignored" in answer(cohere.read(body))["meta"]["warnings"][0]
+    body = {"query": "q", "documents": ["first", "second"], "truncate_prompt_tokens": 100}
+    assert "truncate_prompt_tokens was ignored" in answer(cohere.read(body))["meta"]["warnings"][0]
 
 
 @pytest.mark.parametrize("infinity", [{"raw_scores": False}, {}], ids=["by field", "by path"])
@@ -262,8 +264,40 @@ def test_timing_headers_and_the_request_id(server: Server):
     body = {"query": QUERY, "texts": PASSAGES}
     headers = server.post("/rerank", body, **{"X-Request-Id": "mine-1"}).headers
     assert headers["x-request-id"] == "mine-1"
-    for name in ("x-compute-time", "x-total-time", "x-queue-time", "x-inference-time"):
-        assert int(headers[name]) >= 0
+    names = ("compute", "total", "tokenization", "queue", "inference")
+    times = {name: int(headers[f"x-{name}-time"]) for name in names}
+    assert min(times.values()) >= 0
+    parts = times["tokenization"] + times["queue"] + times["inference"]
+    assert 0 < parts <= times["total"] + 2  # each is rounded
     assert int(headers["x-compute-characters"]) == sum(map(len, PASSAGES))
     forged = server.post("/rerank", body, **{"X-Request-Id": "a b"}).headers["x-request-id"]
     assert forged != "a b"
+
+
+def test_tokens_are_those_that_were_read_in_answer_headers_metrics_and_log(server: Server, ranker):
+    def counted() -> float:
+        lines = server.get("/metrics").body.decode().splitlines()
+        return sum(float(line.split()[-1]) for line in lines if line.startswith(TOKENS))
+
+    with running(Call()) as call:
+        ranker.rank(QUERY, PASSAGES)
+    (tokens,) = call.tokens
+    before = counted()
+    answered = server.post("/v2/rerank", {"query": QUERY, "documents": PASSAGES})
+    assert answered.json["usage"] == {"prompt_tokens": tokens, "total_tokens": tokens}
+    assert answered.json["meta"]["tokens"]["input_tokens"] == tokens
+    assert answered.headers["x-compute-tokens"] == str(tokens)
+    assert counted() == before + tokens
+
+
+def test_of_each_document_no_more_tokens_are_read_than_the_client_wants(server: Server, ranker):
+    body = {"query": QUERY, "documents": PASSAGES, "max_tokens_per_doc": 10}
+    answered = server.post("/v2/rerank", body).json
+    expected = ranker.rank(QUERY, PASSAGES, passage_tokens=10)
+    found = [(hit["index"], hit.get("truncated", False)) for hit in answered["results"]]
+    assert found == [(hit.index, hit.truncated) for hit in expected]
+    scores = [hit["relevance_score"] for hit in answered["results"]]
+    assert scores == pytest.approx([hit.score for hit in expected], abs=1e-5)
+    assert "warnings" not in answered["meta"]
+    assert answered["usage"]["total_tokens"] < 12 * len(PASSAGES) + 20
+    assert server.post("/v2/rerank", {**body, "max_tokens_per_doc": 0}).status == 422

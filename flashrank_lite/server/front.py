@@ -84,6 +84,7 @@ class Front:
                     characters=facts.characters,
                     tokens=facts.tokens,
                     queue_ms=facts.queue_seconds * 1000,
+                    tokenize_ms=facts.tokenizing_seconds * 1000,
                     score_ms=facts.score_seconds * 1000,
                 )
 
@@ -107,11 +108,12 @@ class Front:
             metrics.truncated.labels(facts.model).inc(facts.truncated)
             metrics.seconds["read"].observe(facts.read_seconds)
             metrics.seconds["queue"].observe(facts.queue_seconds)
+            metrics.seconds["tokenize"].observe(facts.tokenizing_seconds)
             metrics.seconds["score"].observe(facts.score_seconds)
             metrics.seconds["total"].observe(facts.seconds)
         access.info(
             "id=%s method=%s path=%s status=%d dialect=%s model=%s passages=%d chars=%d tokens=%d "
-            "truncated=%d queue_ms=%.1f score_ms=%.1f total_ms=%.1f%s",
+            "truncated=%d queue_ms=%.1f tokenize_ms=%.1f score_ms=%.1f total_ms=%.1f%s",
             facts.id,
             scope["method"],
             path,
@@ -123,6 +125,7 @@ class Front:
             facts.tokens,
             facts.truncated,
             facts.queue_seconds * 1000,
+            facts.tokenizing_seconds * 1000,
             facts.score_seconds * 1000,
             facts.seconds * 1000,
             "" if facts.query is None else f" query={facts.query!r}",

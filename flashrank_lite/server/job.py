@@ -25,6 +25,7 @@ class Options:
 
     instruction: str | None = None
     long: Long | None = None
+    passage_tokens: int | None = None
 
 
 class Job:
@@ -37,10 +38,13 @@ class Job:
 
     Attributes:
         hits: what was found for each pair, in the order of the pairs; None until it is scored.
-        tokens: an estimate of what the model reads for all pairs.
+        cost: tokens that the model will read for all pairs, about, known before any is tokenised.
+        cost_left: of the pairs that are not scored yet.
+        tokens: that the model has read for the pairs that are scored.
         done: set when all pairs are scored, or with the error.
         queue_seconds: from the start until the first pair was handed to the model.
         scoring_seconds: that it was being scored, together with what shared its batches.
+        tokenizing_seconds: of these, on making token ids.
     """
 
     def __init__(
@@ -49,8 +53,12 @@ class Job:
         self.model, self.pairs, self.options = model, pairs, options
         self.hits: list[RankedPassage | None] = [None] * len(pairs)
         long = options.long or model.long
-        self._costs = [estimate(query, text, model.max_length, long) for query, text in pairs]
-        self.tokens = self.tokens_left = sum(self._costs)
+        self._costs = [
+            estimate(query, text, model.max_length, long, options.passage_tokens)
+            for query, text in pairs
+        ]
+        self.cost = self.cost_left = sum(self._costs)
+        self.tokens = 0
         # A slice of nearly equal lengths pads less; and pairs of one query stay together.
         queries: dict[str, int] = {}
         places = [queries.setdefault(query, len(queries)) for query, _ in pairs]
@@ -60,7 +68,7 @@ class Job:
         self._unscored = len(pairs)
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.submitted = time.perf_counter()
-        self.queue_seconds = self.scoring_seconds = 0.0
+        self.queue_seconds = self.scoring_seconds = self.tokenizing_seconds = 0.0
         if not pairs:
             self.done.set_result(None)
 
@@ -84,13 +92,30 @@ class Job:
         if not self.queue_seconds:
             self.queue_seconds = time.perf_counter() - self.submitted
 
-    def scored(self, rows: Sequence[int], hits: Sequence[RankedPassage], seconds: float) -> None:
-        """These pairs were scored; each hit's `index` is a place in `rows`."""
+    def scored(
+        self,
+        rows: Sequence[int],
+        hits: Sequence[RankedPassage],
+        tokens: int,
+        seconds: float,
+        tokenizing: float,
+    ) -> None:
+        """These pairs were scored.
+
+        Args:
+            rows: their places.
+            hits: what was found; each one's `index` is a place in `rows`.
+            tokens: that were read for them.
+            seconds: that it took, with what shared their batches.
+            tokenizing: of these, on making token ids.
+        """
         for hit in hits:
             row = rows[hit.index]
             self.hits[row] = replace(hit, index=row)
-        self.tokens_left -= sum(self._costs[row] for row in rows)
+        self.tokens += tokens
+        self.cost_left -= sum(self._costs[row] for row in rows)
         self.scoring_seconds += seconds
+        self.tokenizing_seconds += tokenizing
         self._unscored -= len(rows)
         if not self._unscored and not self.done.done():
             self.done.set_result(None)
@@ -101,9 +126,14 @@ class Job:
             self.done.set_exception(error)
 
 
-def estimate(query: str, text: str, max_length: int, long: Long) -> int:
+def estimate(
+    query: str, text: str, max_length: int, long: Long, passage_tokens: int | None = None
+) -> int:
     """Tokens that the model reads of a pair, about: known before anything is tokenised."""
-    read = (_bytes(query) + _bytes(text)) // BYTES_PER_TOKEN + SPECIAL_TOKENS
+    passage = _bytes(text) // BYTES_PER_TOKEN
+    if passage_tokens is not None:
+        passage = min(passage, passage_tokens)
+    read = _bytes(query) // BYTES_PER_TOKEN + passage + SPECIAL_TOKENS
     if read <= max_length:
         return read
     rest = 0 if long == "truncate" else int((read - max_length) * OVERLAP)

@@ -47,11 +47,11 @@ def check_tokens(job: Job, settings: Settings) -> None:
     Raises:
         Refusal: 413.
     """
-    if job.tokens > settings.max_tokens:
+    if job.cost > settings.max_tokens:
         raise Refusal(
             413,
             "too_many_tokens",
-            f"about {job.tokens:,} tokens to read are more than the {settings.max_tokens:,} that "
+            f"about {job.cost:,} tokens to read are more than the {settings.max_tokens:,} that "
             "one request may ask for: send fewer passages, or have the server started with a "
             "greater --max-tokens",
         )

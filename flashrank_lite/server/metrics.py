@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 SHARED_FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # prometheus_client reads it when it is imported
 _SECONDS = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
-_STAGES = ("read", "queue", "score", "total")
+_STAGES = ("read", "queue", "tokenize", "score", "total")
 
 
 class Metrics:
@@ -24,7 +24,8 @@ class Metrics:
         requests: answered, by dialect and status.
         errors: by code.
         pairs, tokens, truncated: scored.
-        seconds: by stage: reading the body, waiting in the queue, being scored, all of it.
+        seconds: by stage: reading the body, waiting in the queue, making token ids (a part of
+            being scored), being scored, all of it.
     """
 
     def __init__(self) -> None:

@@ -104,14 +104,16 @@ async def _answer(
 def _times(facts: Facts) -> dict[str, str]:
     """Text Embeddings Inference's headers; times in milliseconds."""
     total = str(round(facts.seconds * 1000))
+    inference = max(0.0, facts.score_seconds - facts.tokenizing_seconds)
     return {
         "x-compute-type": facts.device,
         "x-compute-time": total,
         "x-compute-characters": str(facts.characters),
         "x-compute-tokens": str(facts.tokens),
         "x-total-time": total,
+        "x-tokenization-time": str(round(facts.tokenizing_seconds * 1000)),
         "x-queue-time": str(round(facts.queue_seconds * 1000)),
-        "x-inference-time": str(round(facts.score_seconds * 1000)),
+        "x-inference-time": str(round(inference * 1000)),
     }
 
 

@@ -107,7 +107,7 @@ class Scheduler:
 
     def tokens_waiting(self) -> int:
         """Tokens of all jobs in the queue, about."""
-        return sum(job.tokens_left for job in [*self._fresh, *self._ring])
+        return sum(job.cost_left for job in [*self._fresh, *self._ring])
 
     def seconds_ahead(self) -> float:
         """How long what waits now will take, about."""
@@ -137,9 +137,11 @@ class Scheduler:
                 del self._slices[number]
 
     async def _score(self, part: Slice) -> None:
-        began = time.perf_counter()
+        began, call = time.perf_counter(), Call(parent=part.call)
         try:
-            found = await asyncio.get_running_loop().run_in_executor(self._threads, _score, part)
+            found = await asyncio.get_running_loop().run_in_executor(
+                self._threads, _score, part, call
+            )
         except CallCancelled as error:
             if part.wanted():  # `stop` cancelled it
                 _fail(part, error)
@@ -152,8 +154,8 @@ class Scheduler:
         else:
             seconds = time.perf_counter() - began
             self._learn_speed(part.tokens / max(seconds, 1e-6))
-            for (job, rows), hits in zip(part.parts, found, strict=True):
-                job.scored(rows, hits, seconds)
+            for (job, rows), (hits, tokens) in zip(part.parts, found, strict=True):
+                job.scored(rows, hits, tokens, seconds, call.tokenizing_seconds)
 
     def _next_slice(self) -> Slice | None:
         self._turn += 1
@@ -198,8 +200,11 @@ def _fail(part: Slice, error: BaseException) -> None:
         job.fail(error)
 
 
-def _score(part: Slice) -> list[list[RankedPassage]]:
-    """The hits of each part, with their places among its rows as `index`; in a thread."""
+def _score(part: Slice, call: Call) -> list[tuple[list[RankedPassage], int]]:
+    """The hits of each part, with their places among its rows as `index`, and the tokens read.
+
+    It runs in a thread.
+    """
     first = part.parts[0][0]
     queries: list[str] = []
     lists: list[list[str]] = []
@@ -212,11 +217,18 @@ def _score(part: Slice) -> list[list[RankedPassage]]:
             lists.append(texts)
             owners.append((number, start))
             start += len(texts)
-    with running(part.call):
+    options = first.options
+    with running(call):
         ranked = first.model.ranker.rank_many(
-            queries, lists, instruction=first.options.instruction, long=first.options.long
+            queries,
+            lists,
+            instruction=options.instruction,
+            long=options.long,
+            passage_tokens=options.passage_tokens,
         )
     hits: list[list[RankedPassage]] = [[] for _ in part.parts]
-    for (number, start), found in zip(owners, ranked, strict=True):
+    tokens = [0 for _ in part.parts]
+    for (number, start), found, read in zip(owners, ranked, call.tokens, strict=True):
         hits[number] += (replace(hit, index=hit.index + start) for hit in found)
-    return hits
+        tokens[number] += read
+    return list(zip(hits, tokens, strict=True))

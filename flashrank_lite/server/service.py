@@ -46,7 +46,8 @@ class Facts:
     truncated: int = 0
     read_seconds: float = 0.0
     queue_seconds: float = 0.0
-    score_seconds: float = 0.0
+    score_seconds: float = 0.0  # in which tokenizing_seconds are
+    tokenizing_seconds: float = 0.0
     query: str | None = None  # only where the settings allow texts in logs
 
     @property
@@ -95,6 +96,7 @@ class Service:
         hits = [hit for hit in job.hits if hit is not None]
         facts.tokens, facts.truncated = job.tokens, sum(hit.truncated for hit in hits)
         facts.queue_seconds, facts.score_seconds = job.queue_seconds, job.scoring_seconds
+        facts.tokenizing_seconds = job.tokenizing_seconds
         _check_truncation(asked, hits, settings, model.max_length)
         if asked.blend is not None:
             hits = asked.blend.of(hits)
@@ -183,7 +185,7 @@ def _check_truncation(
     asked: RankingRequest, hits: list[RankedPassage], settings: Settings, max_length: int
 ) -> None:
     first = next((index for index, hit in enumerate(hits) if hit.truncated), None)
-    if first is None:
+    if first is None or asked.options.passage_tokens is not None:  # which asks for it
         return
     if not settings.auto_truncate and asked.refuse_truncation is not False:
         raise Refusal(

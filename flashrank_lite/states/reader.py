@@ -26,11 +26,12 @@ Place = tuple[int, int]  # the number of a list, and the place of a text in it
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A query as read; passages beside it may have `room` tokens."""
+    """A query as read, of so many tokens; passages beside it may have `room` of them."""
 
     states: QueryStates
     cut: bool
     room: int
+    tokens: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +81,11 @@ class TextReader:
 
         def run(text: str) -> None:
             call.check()
-            pieces = self.encoder.query(text)
-            states = self.graph.query(self.encoder.query_row(pieces))
+            with call.tokenizing():
+                pieces = self.encoder.query(text)
+                ids = self.encoder.query_row(pieces)
             room = self.encoder.passage_room if alone else self.encoder.room_beside(pieces)
-            queries[text] = Query(states, pieces.cut, room)
+            queries[text] = Query(self.graph.query(ids), pieces.cut, room, len(ids))
 
         unique = dict.fromkeys(texts)
         run_side_by_side(run, unique, min(self._opened.sessions.workers, len(unique)))

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from flashrank_lite.arguments import required
 from flashrank_lite.errors import InvalidInput
 from flashrank_lite.scorer import Candidates, Scorer, Scores, TokenScorer
-from flashrank_lite.strategies.splitting import split
+from flashrank_lite.strategies.splitting import beginning
 from flashrank_lite.strategies.windows import whole_spans
 
 T = TypeVar("T", bound=np.generic)
@@ -150,7 +150,7 @@ class EarlyPruning:
     def _cut(self, one: Candidates) -> Candidates:
         """The list with the beginnings of its passages."""
         tokens, token_spans = self._tokens, self._scorer.token_spans
-        ends = [next(split(text, tokens, tokens, tokens, token_spans))[1] for text in one.texts]
+        ends = [beginning(text, tokens, token_spans) for text in one.texts]
         return replace(one, texts=[text[:end] for text, end in zip(one.texts, ends, strict=True)])
 
     def _survivors(self, logits: NDArray[np.float32]) -> NDArray[np.intp]:
@@ -195,7 +195,13 @@ def _merge(one: Candidates, before: Scores, places: NDArray[np.intp], later: Sco
     stages = _copied(before.stages, np.zeros(len(one.texts), np.int8))
     stage = stages.max(initial=0) + 1
     stages[places] = stage if later.stages is None else stage + later.stages
-    merged = Scores(before.logits.copy(), before.truncated.copy(), before.spans, stages)
+    merged = Scores(
+        before.logits.copy(),
+        before.truncated.copy(),
+        before.spans,
+        stages,
+        tokens=before.tokens + later.tokens,
+    )
     merged.logits[places] = later.logits
     merged.truncated[places] = later.truncated
     if later.spans is not None:  # else the earlier scorer's: that is where it would look

@@ -6,6 +6,7 @@ from typing import Literal, get_args
 from flashrank_lite.arguments import required
 from flashrank_lite.errors import InvalidInput
 from flashrank_lite.scorer import Scorer, TokenScorer
+from flashrank_lite.strategies.beginnings import Beginnings
 from flashrank_lite.strategies.cascade import Cascade
 from flashrank_lite.strategies.fusion import FirstStage, Fusion, Kind
 from flashrank_lite.strategies.windows import Windows
@@ -17,9 +18,9 @@ KEEP = 25
 
 @dataclass(frozen=True, slots=True)
 class Strategies:
-    """The arguments of `Ranker` that say how its scorers are put together, under the same names.
+    """How scorers are put together: arguments of `Ranker` and of its calls, under the same names.
 
-    `flashrank_lite.ranker.Ranker` documents each of them.
+    `flashrank_lite.ranker.Ranker` and its `rank` document each of them.
 
     Raises:
         InvalidInput: one of them is out of range.
@@ -30,6 +31,7 @@ class Strategies:
     fusion: Kind | None = None
     weight: float | None = None
     first_stage: FirstStage | None = None
+    passage_tokens: int | None = None
 
     def __post_init__(self) -> None:
         if self.long is not None and self.long not in get_args(Long):
@@ -53,14 +55,14 @@ def stack(model: Scorer, then: Scorer | None, strategies: Strategies) -> Scorer:
         InvalidInput: a scorer cannot do what is asked, or `keep` has nothing to keep for.
         MissingExtra: first_stage="bm25" without bm25s.
     """
-    scorer = _reading(model, strategies.long)
+    scorer = _reading(model, strategies)
     if then is not None:
         if not hasattr(then, "score"):
             raise InvalidInput(
                 f"then must be a model's name, its folder or a scorer, not {then!r:.80}"
             )
         keep = KEEP if strategies.keep is None else required("keep", strategies.keep)
-        scorer = Cascade([scorer, _reading(then, strategies.long)], keep=[keep])
+        scorer = Cascade([scorer, _reading(then, strategies)], keep=[keep])
     elif strategies.keep is not None:
         raise InvalidInput(
             "keep says how many passages the second model reads: pass then='a-model' with it"
@@ -75,7 +77,10 @@ def stack(model: Scorer, then: Scorer | None, strategies: Strategies) -> Scorer:
     return scorer
 
 
-def _reading(scorer: Scorer, long: Long | None) -> Scorer:
-    if long == "truncate" or (long is None and not isinstance(scorer, TokenScorer)):
-        return scorer
-    return Windows(scorer)
+def _reading(model: Scorer, strategies: Strategies) -> Scorer:
+    long, scorer = strategies.long, model
+    if long == "windows" or (long is None and isinstance(model, TokenScorer)):
+        scorer = Windows(model)
+    if strategies.passage_tokens is not None:
+        scorer = Beginnings(scorer, strategies.passage_tokens, model)
+    return scorer

@@ -4,6 +4,7 @@ A model reads so many tokens of a passage and no more, and what answers the quer
 last line. Windows of all passages go to the wrapped scorer together, so they share its batches.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
@@ -103,11 +104,14 @@ class Windows:
         # a store holds windows of its passages, of which it has said the best
         whole = [scores.spans is not None for scores in beginnings]
         windows = self._windows(lists, read, whole, instruction)
+        tokens: Counter[int] = Counter()
         while chunk := list(islice(windows, CHUNK_WINDOWS)):
-            self._score(lists, chunk, read, instruction)
+            tokens.update(self._score(lists, chunk, read, instruction))
         return [
-            scores if done else self._scores(passages, scores)
-            for passages, scores, done in zip(read, beginnings, whole, strict=True)
+            scores if done else self._scores(passages, scores, tokens[number])
+            for number, (passages, scores, done) in enumerate(
+                zip(read, beginnings, whole, strict=True)
+            )
         ]
 
     def info(self) -> dict[str, Any]:
@@ -160,8 +164,12 @@ class Windows:
         windows: Sequence[_Window],
         read: Sequence[Sequence["_Read"]],
         instruction: str | None,
-    ) -> None:
-        """Score some windows, and add what they say to what is known of their passages."""
+    ) -> dict[int, int]:
+        """Score some windows, and add what they say to what is known of their passages.
+
+        Returns:
+            The tokens that were read for each list.
+        """
         grouped: dict[int, list[_Window]] = {}
         for window in windows:
             grouped.setdefault(window[0], []).append(window)
@@ -178,17 +186,19 @@ class Windows:
                 group, scores.logits, scores.truncated, strict=True
             ):
                 read[number][place].add(span, float(logit), bool(truncated), self._kept)
+        return {number: one.tokens for number, one in zip(grouped, scored, strict=True)}
 
     @property
     def _kept(self) -> int:
         return self._best_k if self._aggregate == "mean" else 1
 
-    def _scores(self, passages: Sequence["_Read"], beginnings: Scores) -> Scores:
+    def _scores(self, passages: Sequence["_Read"], beginnings: Scores, tokens: int) -> Scores:
         return replace(
             beginnings,
             logits=np.array([np.mean(passage.best) for passage in passages], np.float32),
             truncated=np.array([passage.truncated for passage in passages], np.bool_),
             spans=np.array([passage.span for passage in passages], np.int32).reshape(-1, 2),
+            tokens=beginnings.tokens + tokens,
         )
 
 

@@ -23,7 +23,6 @@ from flashrank_lite.server.refusals import Refusal
 
 # Fields that shorten what is read, which is the model's business here.
 _LENGTHS = (
-    "max_tokens_per_doc",
     "max_tokens_per_query",
     "truncate_prompt_tokens",
     "max_chunks_per_doc",
@@ -39,7 +38,9 @@ class CohereRequest(OwnFields):
     return_documents: bool | None = None
     rank_fields: list[str] | None = Field(None, description="Of documents that are objects.")
     raw_scores: bool | None = Field(None, description="infinity's: logits instead of scores.")
-    max_tokens_per_doc: int | None = None
+    max_tokens_per_doc: int | None = Field(
+        None, ge=1, le=LARGEST_TOP_N, description="Tokens of each document that are read at most."
+    )
     max_tokens_per_query: int | None = None
     truncate_prompt_tokens: int | None = None
     max_chunks_per_doc: int | None = None
@@ -92,7 +93,7 @@ def read(body: Any, *, version: int = 1, infinity: bool = False) -> RankingReque
         dialect="infinity" if infinity else f"cohere{version}",
         model=asked.model,
         pairs=pairs,
-        options=asked.options(),
+        options=asked.options(asked.max_tokens_per_doc),
         blend=asked.blend(len(pairs)),
         shape=shape,
         top_n=asked.top_n,

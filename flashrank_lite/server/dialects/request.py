@@ -39,9 +39,9 @@ class OwnFields(BaseModel):
         None, description="Those of the first stage, one for each passage."
     )
 
-    def options(self) -> Options:
-        """How passages are scored."""
-        return Options(self.instruction, self.long)
+    def options(self, passage_tokens: int | None = None) -> Options:
+        """How passages are scored, and how many tokens of each are read at most."""
+        return Options(self.instruction, self.long, passage_tokens)
 
     def blend(self, passages: int) -> Blend | None:
         """How scores are blended with the first stage's, if they are.
