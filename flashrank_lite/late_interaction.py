@@ -106,11 +106,10 @@ class LateInteraction:
 
     def room(self, query: str, *, instruction: str | None = None) -> int:
         """`TokenScorer.room`."""
-        encoder = self._reader.encoder
         if self._cache is not None:
-            return encoder.passage_room
+            return self._reader.encoder.passage_room
         with calls.current().tokenizing():
-            return encoder.room(query)
+            return self._reader.encoder.room(query)
 
     def token_spans(self, text: str) -> NDArray[np.int32]:
         """`TokenScorer.token_spans`."""

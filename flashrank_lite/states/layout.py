@@ -56,5 +56,5 @@ def hash_of(name: Id) -> int:
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little")
 
 
-def same(one: Id, other: Id) -> bool:
+def same_id(one: Id, other: Id) -> bool:
     return type(one) is type(other) and one == other

@@ -84,9 +84,8 @@ class TextReader:
             with call.tokenizing():
                 pieces = self.encoder.query(text)
                 ids = self.encoder.query_row(pieces)
-            states = self.graph.query(ids)
             room = self.encoder.passage_room if alone else self.encoder.room_beside(pieces)
-            queries[text] = Query(states, pieces.cut, room, len(ids))
+            queries[text] = Query(self.graph.query(ids), pieces.cut, room, len(ids))
 
         unique = dict.fromkeys(texts)
         run_side_by_side(run, unique, min(self._opened.sessions.workers, len(unique)))

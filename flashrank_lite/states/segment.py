@@ -26,7 +26,7 @@ from flashrank_lite.states.layout import (
     Id,
     Windows,
     hash_of,
-    same,
+    same_id,
 )
 
 Rows = NDArray[np.int64]
@@ -110,7 +110,7 @@ class Segment:
         place = int(np.searchsorted(index["hash"], value))
         while place < len(index) and index["hash"][place] == value:
             row = int(index["row"][place])
-            if not self.removed[row] and same(self.record(row)["id"], name):
+            if not self.removed[row] and same_id(self.record(row)["id"], name):
                 return row
             place += 1
         return None

@@ -20,7 +20,7 @@ from flashrank_lite.states.layout import (
     Id,
     Windows,
     hash_of,
-    same,
+    same_id,
 )
 
 
@@ -43,7 +43,7 @@ class SegmentWriter:
 
     def find(self, name: Id) -> int | None:
         """The row of the passage that was added last under this id."""
-        same = [row for row in self._rows.get(hash_of(name), ()) if same(self._ids[row], name)]
+        same = [row for row in self._rows.get(hash_of(name), ()) if same_id(self._ids[row], name)]
         return same[-1] if same else None
 
     def add(self, name: Id, record: dict[str, Any], windows: Windows) -> None:
