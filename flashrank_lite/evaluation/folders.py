@@ -59,7 +59,6 @@ _HOLDS = (  # what a file holds, by how its name or a folder's above it starts, 
     ("queries", re.compile(r"queries|examples|topics")),
 )
 
-
 RunLine = tuple[str, str, str, float]  # where it stands, query, passage, score
 
 
