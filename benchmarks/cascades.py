@@ -21,8 +21,9 @@ from tokenizers import Tokenizer
 
 from benchmarks.late_states import FOLDER, PASSAGE_TOKENS
 from benchmarks.pair_logits import BUNDLED, CACHE, pair_logits, read_sets
-from flashrank_lite.cross_encoder import CrossEncoder
 from flashrank_lite.evaluation import CandidateList, mean_ndcg
+from flashrank_lite.opening import open_scorer
+from flashrank_lite.options import ModelOptions
 from flashrank_lite.scorer import Candidates, Scorer, Scores
 from flashrank_lite.strategies import Cascade, EarlyPruning
 
@@ -110,7 +111,7 @@ def _ranks(scorer: Scorer, lists: Sequence[CandidateList]) -> list[NDArray[np.in
 
 def _times(lists: Sequence[CandidateList], folder: str) -> dict[str, float]:
     """Processor milliseconds a list: the median of some rounds over all."""
-    cheap, strong = CrossEncoder(), CrossEncoder(folder)
+    cheap, strong = (open_scorer(model, ModelOptions()) for model in (None, folder))
     scorers: dict[str, Scorer] = {"cheap": cheap, "strong": strong}
     scorers |= {f"keep {keep}": Cascade([cheap, strong], keep=[keep]) for keep in KEEP}
     return _timed(scorers, lists)
@@ -170,7 +171,7 @@ def _early_pruning(
 
 def _time_pruning(sets: dict[str, list[CandidateList]], count: int) -> None:
     print("| processor ms a list | whole | early pruning |\n|---|---:|---:|")
-    model = CrossEncoder()
+    model = open_scorer(None, ModelOptions())
     for name, lists in sets.items():
         spent = _timed({"whole": model, "pruned": EarlyPruning(model, TOP)}, lists[:count])
         print(f"| {name} | {spent['whole']:.0f} | {spent['pruned']:.0f} |", flush=True)

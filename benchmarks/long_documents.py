@@ -7,7 +7,9 @@
 `--as-is`: the candidates themselves. A document's label for a query is the best of its passages',
 its place in the first stage that of its first one. Windows are split by the product's own code;
 the bundled model reads them apart (`late_states.py`), so each is encoded once for all queries.
-`--timed N` measures the product instead: one query over N documents of each set.
+`--timed N` measures the product instead: one query over N documents of each set. `--model FOLDER`
+compares truncation and windows as the product does them with another model: a cross-encoder reads
+each document anew for each query, so take few `--queries`.
 """
 
 from __future__ import annotations
@@ -26,8 +28,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.late_states import PASSAGE_TOKENS, LateStates, Query
-from flashrank_lite.cross_encoder import CrossEncoder
 from flashrank_lite.evaluation import ndcg
+from flashrank_lite.opening import open_scorer
+from flashrank_lite.options import ModelOptions
 from flashrank_lite.scorer import Candidates
 from flashrank_lite.strategies import Windows
 from flashrank_lite.strategies.splitting import split
@@ -60,15 +63,18 @@ def main() -> None:
     parser.add_argument("--documents", type=int, help="of a joined collection at most")
     parser.add_argument("--windows", nargs="+", default=CONFIGURATIONS, metavar="SIZExSTRIDE")
     parser.add_argument("--timed", type=int, default=0, help="time one query over so many")
+    parser.add_argument("--model", help="folder of another model")
     args = parser.parse_args()
-    states = None if args.timed else LateStates()
+    states = None if args.timed or args.model else LateStates()
     for kind in ("pages", "joined", "as_is"):
         for argument in getattr(args, kind):
             name, file = argument.split("=", 1)
             collection = _read(Path(file), kind, args.documents, args.queries)
             name = f"{name}, {kind.replace('_', ' ')}"
-            if states is None:
-                _time(name, collection, args.timed)
+            if args.timed:
+                _time(name, collection, args.timed, args.model)
+            elif states is None:
+                _compare(name, collection, args.model)
             else:
                 _report(name, collection, states, args.windows)
 
@@ -129,13 +135,7 @@ def _groups(corpus: dict[str, str], kind: str) -> Iterator[list[str]]:
 def _report(
     name: str, collection: Collection, states: LateStates, configurations: Sequence[str]
 ) -> None:
-    words = [len(text.split()) for text in collection.texts]
-    quartiles = ", ".join(f"{value:.0f}" for value in np.percentile(words, [0, 25, 50, 75, 100]))
-    print(
-        f"\n{name}: {len(collection.queries)} queries, {len(words)} documents "
-        f"(words, quartiles: {quartiles}), {np.mean([len(c) for c in collection.candidates]):.0f} "
-        "candidates a query\n\n| | nDCG@10 | tokens read |\n|---|---:|---:|"
-    )
+    print(f"{_headline(name, collection)}\n\n| | nDCG@10 | tokens read |\n|---|---:|---:|")
     queries = [states.query(query) for query in collection.queries]
     order = [-np.arange(len(candidates)) for candidates in collection.candidates]
     _row("first stage", _mean(collection, order), 0)
@@ -173,6 +173,16 @@ def _report(
                     _documents(collection, values),
                     _tokens(states, collection.texts, part),
                 )
+
+
+def _headline(name: str, collection: Collection) -> str:
+    words = [len(text.split()) for text in collection.texts]
+    quartiles = ", ".join(f"{value:.0f}" for value in np.percentile(words, [0, 25, 50, 75, 100]))
+    return (
+        f"\n{name}: {len(collection.queries)} queries, {len(words)} documents "
+        f"(words, quartiles: {quartiles}), {np.mean([len(c) for c in collection.candidates]):.0f} "
+        "candidates a query"
+    )
 
 
 def _spans(states: LateStates) -> Any:
@@ -234,12 +244,26 @@ def _row(name: str, quality: float, tokens: int) -> None:
     print(f"| {name} | {quality:.3f} | {tokens:,} |", flush=True)
 
 
-def _time(name: str, collection: Collection, count: int) -> None:
+def _compare(name: str, collection: Collection, folder: str) -> None:
+    """nDCG@10 of a model's truncation and of its windows, through the product."""
+    print(f"{_headline(name, collection)}\n\n| | nDCG@10 |\n|---|---:|")
+    model = open_scorer(folder, ModelOptions())
+    candidates = [
+        Candidates(query, [collection.texts[number] for number in found])
+        for query, found in zip(collection.queries, collection.candidates, strict=True)
+    ]
+    scorers = {"truncate": model, "windows": Windows(model)}
+    for row, scorer in scorers.items():
+        scores = [scorer.score([one])[0].logits for one in candidates]
+        print(f"| {row} | {_mean(collection, scores):.3f} |", flush=True)
+
+
+def _time(name: str, collection: Collection, count: int, folder: str | None) -> None:
     """Processor time of the product over a few documents, and what memory it takes more."""
     found = collection.candidates[0][:count]
     texts = [collection.texts[number] for number in found]
     candidates = [Candidates(collection.queries[0], texts)]
-    model = CrossEncoder()
+    model = open_scorer(folder, ModelOptions())
     model.score(candidates)
     print(
         f"\n{name}: one query over {len(texts)} documents of "

@@ -10,13 +10,13 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from flashrank_lite.errors import InvalidInput
-from flashrank_lite.logits import activate
+from flashrank_lite.logits import Activation, activate
 
 Method = Literal["platt", "isotonic"]
 Floats = NDArray[np.float64]
@@ -169,6 +169,28 @@ class Calibration:
         except ValueError as error:
             raise InvalidInput(f"{os.fspath(path)} is not JSON: {error}") from None
         return cls.from_dict(values)
+
+
+def read_activation(
+    activation: Activation | Calibration | str | os.PathLike[str] | None,
+) -> Activation | Calibration | None:
+    """The activation that is meant: itself, or the calibration of a file.
+
+    Raises:
+        InvalidInput: it is none, and there is no such file; the file holds something else.
+    """
+    if isinstance(activation, os.PathLike) or (
+        isinstance(activation, str) and activation not in get_args(Activation)
+    ):
+        try:
+            return Calibration.load(activation)
+        except OSError as error:
+            raise InvalidInput(
+                f"activation must be 'sigmoid', 'raw' or a file that `Calibration.save` wrote; "
+                f"{os.fspath(activation)!r} cannot be read: {error.strerror or error}"
+            ) from None
+    check_activation(activation)
+    return activation
 
 
 def check_activation(activation: object, model: str | None = None) -> None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 import flashrank_lite
 from flashrank_lite.arguments import check_text
-from flashrank_lite.calibration import Calibration, Method, check_activation, fit
+from flashrank_lite.calibration import Calibration, Method, check_activation, fit, read_activation
 from flashrank_lite.call import Call, Progress, current, running
 from flashrank_lite.call_options import CallOptions
 from flashrank_lite.errors import InvalidInput
@@ -101,7 +101,7 @@ class Ranker:
             FLASHRANK_LITE_THREADS, or else the cores that affinity, cgroup quota and
             OMP_NUM_THREADS leave to this process.
         activation: "sigmoid" for scores in [0, 1], "raw" for logits, or a `Calibration` (see
-            `calibrate`) for probabilities; None for what the model says.
+            `calibrate`) or the file of one for probabilities; None for what the model says.
         instruction: what a model that is asked in words is told to look for, as those of the
             Qwen3-Reranker family are; None for what the model says. Others take none.
         batch_tokens: padded tokens of the batches of a call that run at the same time, which sets
@@ -148,7 +148,7 @@ class Ranker:
         token: Token = None,
         max_length: int | None = None,
         threads: int | None = None,
-        activation: Activation | Calibration | None = None,
+        activation: Activation | Calibration | str | os.PathLike[str] | None = None,
         instruction: str | None = None,
         batch_tokens: int | None = None,
         device: Device | None = None,
@@ -162,7 +162,7 @@ class Ranker:
         text: TextField | None = None,
         passage_cache: int | str | None = None,
     ) -> None:
-        check_activation(activation)
+        activation = read_activation(activation)
         self._text_field = check_text_field(text)
         options = ModelOptions(
             revision=revision,

@@ -27,9 +27,9 @@ def main() -> None:
 def table() -> str:
     """A line for each model."""
     lines = [
-        "| name | languages | licence | tokens | million parameters | opens | ms | nDCG@10 "
+        "| name | languages | licence | tokens | million parameters | MB | opens | ms | nDCG@10 "
         "| good for |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for entry in catalog.entries():
         cells = (
@@ -38,6 +38,7 @@ def table() -> str:
             entry.license or "",
             _plain(entry.max_length),
             _plain(entry.parameters),
+            _plain(entry.megabytes),
             OPENS.get(entry.opens or "", entry.opens or ""),
             _plain(entry.milliseconds),
             _figure(entry),

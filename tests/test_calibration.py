@@ -2,6 +2,7 @@
 
 import json
 import pickle
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from flashrank_lite import InvalidInput
+from flashrank_lite import InvalidInput, Ranker
 from flashrank_lite.calibration import Calibration, Isotonic, Method, Platt, brier, fit, reliability
+from flashrank_lite.cli import main
 
 METHODS: list[Method] = ["platt", "isotonic"]
 
@@ -98,6 +100,28 @@ def test_a_file_and_a_pickle_bring_the_same_back(tmp_path: Path) -> None:
             assert again == calibration
             assert again.model == "some-model"
             assert np.array_equal(again(judged()[0]), calibration(judged()[0]))
+
+
+def test_a_ranker_and_the_command_take_the_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "calibration.json"
+    replace(fit(*judged()), model="nano").save(file)
+    query, passages = "how long do fleas live", ["Fleas live for 100 days.", "Butter melts."]
+    in_code = Ranker(activation=Calibration.load(file)).rank(query, passages)
+    assert [hit.score for hit in in_code] != [hit.score for hit in Ranker().rank(query, passages)]
+    for path in (file, str(file)):
+        assert Ranker(activation=path).rank(query, passages) == in_code
+    lines = tmp_path / "passages.txt"
+    lines.write_text("\n".join(passages))
+    assert main(["rank", query, str(lines), "--calibration", str(file)]) == 0
+    printed = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [row["score"] for row in printed] == [pytest.approx(hit.score) for hit in in_code]
+
+
+def test_a_file_that_is_not_there_is_named() -> None:
+    with pytest.raises(InvalidInput, match=r"'sigmoid', 'raw' or a file .*'softmax' cannot be"):
+        Ranker(activation="softmax")
 
 
 @pytest.mark.parametrize(

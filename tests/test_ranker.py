@@ -179,7 +179,7 @@ def test_a_length_beyond_the_model_is_refused_with_its_limit() -> None:
         ({"batch_tokens": 0}, "batch_tokens must be a positive whole number"),
         ({"batch_tokens": 1.5}, "batch_tokens must be"),
         ({"threads": 0}, "threads must be"),
-        ({"activation": "softmax"}, "activation must be 'sigmoid', 'raw' or None"),
+        ({"activation": "softmax"}, "activation must be 'sigmoid', 'raw' or a file"),
         ({"providers": "CPU"}, "providers must be a list"),
         ({"model": 5}, "model must be None, a name, or the path"),
     ],

@@ -297,6 +297,13 @@ def qdrant_client_point() -> tuple[Any, Passage]:
     return point, Passage("t", 7, {"score": 0.5, "lang": "en"}, 0.5)
 
 
+def qdrant_client_record() -> tuple[Any, Passage]:
+    from qdrant_client.models import Record
+
+    record = Record(id="i", payload={"text": "t", "lang": "en"})
+    return record, Passage("t", "i", {"lang": "en"})
+
+
 def scored() -> tuple[Any, Passage]:
     return ("t", 0.5), Passage("t", None, {"score": 0.5}, 0.5)
 
@@ -335,7 +342,7 @@ def of_infinity() -> tuple[Any, Passage]:
                 "langchain_core": (langchain_core_document, langchain_core_scored),
                 "llama_index": (llama_index_node, llama_index_scored, llama_index_resource),
                 "haystack": (haystack_document,),
-                "qdrant_client": (qdrant_client_point,),
+                "qdrant_client": (qdrant_client_point, qdrant_client_record),
             }.items()
             if find_spec(library)
             for maker in makers
@@ -405,6 +412,39 @@ def test_the_answer_of_chroma_keeps_ids_and_metadata() -> None:
 def test_what_holds_no_list_or_several_is_refused(holder: Any, says: str) -> None:
     with pytest.raises(InvalidInput, match=says):
         read_passages(holder)
+
+
+def qdrant_client_response() -> Any:
+    from qdrant_client.http.models import QueryResponse
+
+    return QueryResponse(points=[qdrant_client_point()[0]])
+
+
+def haystack_output() -> Any:
+    return {"documents": [haystack_document()[0]]}
+
+
+def llama_index_response() -> Any:
+    from llama_index.core.base.response.schema import Response
+
+    return Response("an answer", source_nodes=[llama_index_scored()[0]])
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        maker
+        for library, maker in {
+            "qdrant_client": qdrant_client_response,
+            "haystack": haystack_output,
+            "llama_index": llama_index_response,
+        }.items()
+        if find_spec(library)
+    ],
+)
+def test_the_answer_of_a_library_is_the_list_that_it_holds(make: Callable[[], Any]) -> None:
+    (read,) = read_passages(make())
+    assert (read.text, read.first_stage) == ("t", 0.5)
 
 
 if find_spec("elastic_transport"):

@@ -1,20 +1,24 @@
 """Long passages in windows: over a small scorer of the tests' own, and over the bundled model."""
 
+import json
 import re
 from contextlib import closing
 from typing import Any
 
 import numpy as np
 import pytest
-from conftest import PASSAGES, QUERY
+from conftest import PASSAGES, QUERY, ROOT
 from hypothesis import given
 from hypothesis import strategies as st
 from scorers import SharedWords, SharedWordsInWindows
+from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
 
 from flashrank_lite import InvalidInput, Ranker
 from flashrank_lite.cross_encoder import CrossEncoder
+from flashrank_lite.models.packages import bundled_folder
 from flashrank_lite.scorer import Candidates, Scores
 from flashrank_lite.strategies import Windows
+from flashrank_lite.strategies.splitting import split
 
 WORDS = st.sampled_from(["flea", "a", "Ende.", "war!", "why?", "x" * 30, 'so."'])
 GAPS = st.sampled_from([" ", "  ", "\n", "\n\n", "\t"])
@@ -190,6 +194,102 @@ def test_arguments_out_of_range_are_named(options: dict[str, Any], said: str) ->
 def test_a_scorer_that_cannot_split_texts_is_refused() -> None:
     with pytest.raises(InvalidInput, match="SharedWords cannot be asked for windows"):
         Windows(SharedWords())
+
+
+# With tokenizers of every kind
+
+ENGLISH = [
+    passage["text"]
+    for line in (ROOT / "examples" / "questions.jsonl").read_text("utf-8").splitlines()
+    for passage in json.loads(line)["passages"]
+]
+JAPANESE = "ノミの寿命は環境によって数週間から一年以上になります。"
+
+
+def byte_pairs(trim: bool) -> Tokenizer:
+    """Several tokens to a character outside ASCII; with the blank before a word, unless trimmed."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, trim_offsets=trim)
+    tokenizer.post_processor = processors.ByteLevel(trim_offsets=trim)
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    tokenizer.train_from_iterator(
+        ENGLISH,
+        trainers.BpeTrainer(vocab_size=1000, initial_alphabet=alphabet, show_progress=False),
+    )
+    return tokenizer
+
+
+def unigrams(pre_tokenizer: Any) -> Tokenizer:
+    """As SentencePiece: a blank is a character of the word after it, and one stands before all."""
+    tokenizer = Tokenizer(models.Unigram())
+    tokenizer.pre_tokenizer = pre_tokenizer
+    trainer = trainers.UnigramTrainer(
+        vocab_size=1000, unk_token="<unk>", special_tokens=["<unk>"], show_progress=False
+    )
+    tokenizer.train_from_iterator([*ENGLISH, *JAPANESE], trainer)
+    return tokenizer
+
+
+def whole_words() -> Tokenizer:
+    """The bundled model's WordPiece."""
+    tokenizer = Tokenizer.from_file(str(bundled_folder() / "tokenizer.json"))
+    tokenizer.no_truncation()
+    return tokenizer
+
+
+METASPACE = pre_tokenizers.Metaspace()
+BY_WORD = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), METASPACE])
+TOKENIZERS = {
+    "bytes": lambda: byte_pairs(trim=True),
+    "bytes with blanks": lambda: byte_pairs(trim=False),
+    "unigrams": lambda: unigrams(METASPACE),
+    "unigrams by word": lambda: unigrams(BY_WORD),
+    "word pieces": whole_words,
+}
+
+
+@pytest.fixture(scope="module", params=TOKENIZERS)
+def token_spans(request: pytest.FixtureRequest) -> Any:
+    tokenizer = TOKENIZERS[request.param]()
+
+    def spans(text: str) -> Any:
+        found = tokenizer.encode(text, add_special_tokens=False).offsets
+        return np.array(found, np.int32).reshape(-1, 2)
+
+    return spans
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        " ".join(ENGLISH[:8]),
+        JAPANESE * 30,
+        JAPANESE[:-1] * 30,  # no end of a sentence, and no blank
+        "😀🎉ü" * 150,
+        f"{ENGLISH[0]} {JAPANESE}\n{ENGLISH[1]} 😀.\n\n{ENGLISH[2]}",
+    ],
+)
+def test_windows_are_whole_and_small_enough_for_every_tokenizer(
+    token_spans: Any, text: str
+) -> None:
+    size, stride = 48, 36
+    (_, end), *windows = split(text, size, size, stride, token_spans)
+    for start, stop in windows:
+        assert len(token_spans(text[start:stop])) <= size
+        assert not text[end:start].strip()  # nothing is left out
+        end = stop
+    assert end == len(text)
+    assert len(windows) <= 1.6 * len(token_spans(text)) / stride
+
+
+def test_windows_end_with_sentences_for_every_tokenizer(token_spans: Any) -> None:
+    # sentences are shorter than a quarter of a window, so each window can end with one
+    text = "".join(f"Sentence {number} is short. " for number in range(100))
+    _, *windows, _ = split(text, 64, 64, 48, token_spans)
+    assert len(windows) > 5
+    for start, end in windows:
+        assert text[start:end].startswith("Sentence")
+        assert text[start:end].endswith("short.")
 
 
 # With the bundled model

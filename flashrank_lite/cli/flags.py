@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from flashrank_lite.cli.command import UsageError
@@ -111,13 +112,23 @@ MODEL = (
     flag("--weight", metavar="W", type=float, help="of the model in --fusion, from 0 to 1"),
     flag("--first-stage", choices=("given", "bm25"), help="of --fusion (default: given)"),
 )
-RAW = flag(
-    "--raw",
-    argument="activation",
-    action="store_const",
-    const="raw",
-    help="scores are the model's logits, not in [0, 1]",
-)  # an argument of Ranker that does not change its speed
+# arguments of Ranker that do not change its speed
+SCORES = (
+    flag(
+        "--raw",
+        argument="activation",
+        action="store_const",
+        const="raw",
+        help="scores are the model's logits, not in [0, 1]",
+    ),
+    flag(
+        "--calibration",
+        argument="activation",
+        metavar="FILE",
+        type=Path,
+        help="scores are probabilities, by a calibration that was fitted in Python and saved",
+    ),
+)
 # arguments of Ranker.rank_many
 RANKING = (
     flag("-k", "--top-k", metavar="K", type=positive, help="show the K best only"),

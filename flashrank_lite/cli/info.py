@@ -8,7 +8,7 @@ import platform
 from flashrank_lite.cli import flags
 from flashrank_lite.cli.command import Command
 
-MODEL = (*flags.MODEL, flags.RAW)
+MODEL = (*flags.MODEL, *flags.SCORES)
 PACKAGES = ("onnxruntime", "tokenizers", "numpy", "huggingface-hub")  # what a score depends on
 
 

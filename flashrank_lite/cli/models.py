@@ -188,7 +188,7 @@ def _write_list(rows: list[dict[str, Any]], screen: Screen) -> None:
         "size": Column("size"),
         "license": Column("license", most=14, drop=3),
         "max_length": Column("tokens", right=True, drop=4),
-        "megabytes": Column("MB fp32", right=True, drop=6),
+        "megabytes": Column("MB", right=True, drop=6),
         "milliseconds": Column("ms", right=True, drop=5),
         "opens": Column("opens", drop=1),
         "figure": Column("figure", rest=True, drop=2),

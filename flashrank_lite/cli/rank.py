@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     Ranked = tuple[Question, list[RankedPassage]]
 
-MODEL = (*flags.MODEL, flags.RAW)
+MODEL = (*flags.MODEL, *flags.SCORES)
 RUN_NAME = "flashrank-lite"
 # Passages that are ranked in one call: batches are shared among its queries, and hits of earlier
 # queries are written while later ones wait. A few thousand fill the batches of any machine.

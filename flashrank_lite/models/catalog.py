@@ -48,14 +48,16 @@ class Entry:
         size: a key of SIZES; None if it is not known.
         license: an SPDX identifier in lower case.
         max_length: tokens of a pair.
-        parameters: in millions, as published.
+        parameters: in millions, as published, or by the shape and the vocabulary.
+        megabytes: on disk and in memory: of the fp32 weights, where int8 takes about a quarter; of
+            the bundled model as it is.
         opens: "bundled"; "ready" (its repository holds an ONNX graph); "export" (export it first:
             `flashrank-lite export NAME`); "not yet"; "never"; None where that is not known.
         why: what keeps it from being opened.
         good_for: in a few words.
         shape: of its weights, for `milliseconds`.
         milliseconds: for 100 passages of 92 tokens on 2 cores, measured with weights of its shape,
-            in fp32 but for the bundled model (`benchmarks/RESULTS.md`).
+            in fp32 but for the bundled model (`benchmarks/catalog_times.py`).
         figure: a published figure.
     """
 
@@ -68,17 +70,13 @@ class Entry:
     license: str | None = None
     max_length: int | None = None
     parameters: float | None = None
+    megabytes: int | None = None
     opens: str | None = None
     why: str | None = None
     good_for: str | None = None
     shape: str | None = None
     milliseconds: int | None = None
     figure: Figure | None = None
-
-    @property
-    def megabytes(self) -> int | None:
-        """Of its fp32 weights, on disk and in memory; int8 takes about a quarter."""
-        return None if self.parameters is None else round(4 * self.parameters)
 
     def check_opens(self) -> None:
         """Raises InvalidModel with the reason, if no model of this kind can be opened."""
@@ -91,7 +89,6 @@ class Entry:
     def to_dict(self) -> dict[str, Any]:
         """JSON-clean; what is not known is left out."""
         fields = {**vars(self), "figure": vars(self.figure) if self.figure else None}
-        fields["megabytes"] = self.megabytes
         clean = {k: list(v) if isinstance(v, tuple) else v for k, v in fields.items()}
         return {key: value for key, value in clean.items() if value not in (None, [])}
 
@@ -137,4 +134,6 @@ def _entry(row: dict[str, Any], milliseconds: Mapping[str, int]) -> Entry:
     lists = {key: tuple(row.get(key, ())) for key in ("aliases", "languages")}
     known: dict[str, Any] = {"figure": Figure(**figure) if figure else None}
     known["milliseconds"] = milliseconds.get(row.get("shape", ""))
+    if "parameters" in row:
+        known["megabytes"] = round(4 * row["parameters"])
     return Entry(**{**row, **lists, **known})

@@ -53,14 +53,22 @@ def beginning(text: str, tokens: int, token_spans: TokenSpans) -> int:
 def _windows(
     text: str, begin: int, size: int, stride: int, token_spans: TokenSpans
 ) -> Iterator[Span]:
+    def excess(start: int, end: int) -> int:
+        # Alone, a text may have more tokens than it has within another.
+        return max(0, len(token_spans(text[start:end])) - size)
+
     start = begin
     while True:
         spans, complete = _block(text, start, size, token_spans)
         first = 0
-        while len(spans) - first > size:
-            end = _end(text, spans, first, size)
+        while (left := len(spans) - first) > size or (
+            complete and left > 1 and excess(start, len(text))
+        ):
+            end = _end(text, spans, first, min(size, left - 1))
+            while end > first + 1 and (more := excess(start, int(spans[end - 1, 1]))):
+                end = max(first + 1, end - more)
             yield start, int(spans[end - 1, 1])
-            first = max(first + 1, _start(text, spans, first + stride, end, size))
+            first = max(first + 1, _start(text, spans, min(first + stride, end), end, size))
             start = int(spans[first, 0])
         if complete:
             yield start, len(text)
@@ -75,7 +83,7 @@ def _block(
     while True:
         part = text[begin : begin + characters]
         complete = begin + len(part) == len(text)
-        spans = token_spans(part) + np.int32(begin)
+        spans = _without_blanks(part, token_spans(part)) + np.int32(begin)
         if complete:
             return spans, True
         # the last tokens may be the beginning of a word
@@ -85,6 +93,20 @@ def _block(
         characters *= 4
 
 
+def _without_blanks(text: str, spans: NDArray[np.int32]) -> NDArray[np.int32]:
+    """Tokens of many vocabularies begin with the blank before a word, or are blanks: cut to words.
+
+    Ends of sentences and words show between tokens then, whatever the tokenizer.
+    """
+    shown = np.array([not character.isspace() for character in text], np.bool_)
+    place = np.arange(len(text) + 1, dtype=np.int32)
+    following = np.where(np.append(shown, True), place, len(text))
+    following = np.minimum.accumulate(following[::-1])[::-1]
+    before = np.maximum.accumulate(np.where(np.insert(shown, 0, True), place, 0))
+    ends = np.maximum(spans[:, 0], before[spans[:, 1]])
+    return np.stack([np.minimum(following[spans[:, 0]], ends), ends], axis=1)
+
+
 def _end(text: str, spans: NDArray[np.int32], first: int, size: int) -> int:
     """Where the window of token `first` ends: the number of the token after it."""
     last = first + size
@@ -92,7 +114,7 @@ def _end(text: str, spans: NDArray[np.int32], first: int, size: int) -> int:
     for end in range(last, earliest - 1, -1):
         if _sentence_starts(text, spans, end):
             return end
-    return _word_start(text, spans, last, first)
+    return _word_start(text, spans, last, max(first, earliest - 1))
 
 
 def _start(text: str, spans: NDArray[np.int32], wanted: int, end: int, size: int) -> int:
@@ -101,7 +123,7 @@ def _start(text: str, spans: NDArray[np.int32], wanted: int, end: int, size: int
     for start in range(wanted, min(wanted + size // 4, end) + 1):
         if _sentence_starts(text, spans, start):
             return start
-    return _word_start(text, spans, wanted, 0)
+    return _word_start(text, spans, wanted, max(0, wanted - size // 4))
 
 
 def _sentence_starts(text: str, spans: NDArray[np.int32], token: int) -> bool:
@@ -110,9 +132,16 @@ def _sentence_starts(text: str, spans: NDArray[np.int32], token: int) -> bool:
 
 
 def _word_start(text: str, spans: NDArray[np.int32], token: int, after: int) -> int:
-    """The last token up to `token`, beyond `after`, that a word starts with; `token` if none."""
+    """The last token up to `token`, beyond `after`, that a word starts with, or a character.
+
+    The tokens of some vocabularies are bytes, and several of them one character.
+    """
+    character = None
     for start in range(token, after, -1):
         left, right = int(spans[start - 1, 1]), int(spans[start, 0])
         if left < right or not (text[left - 1].isalnum() and text[right].isalnum()):
-            return start
-    return token
+            if left <= right:
+                return start
+        elif left == right and character is None:
+            character = start
+    return token if character is None else character
