@@ -333,7 +333,7 @@ def _stanford_projection(checkpoint: Checkpoint) -> torch.nn.Module:
 def _tensor(folder: Path, name: str) -> torch.Tensor:
     file = folder / "model.safetensors"
     if file.is_file():
-        with safe_open(file, framework="pt") as tensors:  # type: ignore[no-untyped-call]
+        with safe_open(file, framework="pt") as tensors:
             found: torch.Tensor = tensors.get_tensor(name)
             return found
     pickled = torch.load(folder / "pytorch_model.bin", map_location="cpu", weights_only=True)
