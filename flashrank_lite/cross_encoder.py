@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 
 from flashrank_lite import call as calls
 from flashrank_lite.arguments import check_text
+from flashrank_lite.encoding.apart import ApartEncoder
 from flashrank_lite.encoding.collate import Pair, pad
 from flashrank_lite.encoding.pairs import PairEncoder
 from flashrank_lite.encoding.prompts import PromptEncoder
+from flashrank_lite.errors import InvalidModel
 from flashrank_lite.logits import Head, choose_output, graph_activation, read_logits
 from flashrank_lite.models.folder import ResolvedModel
 from flashrank_lite.models.resolve import Model
@@ -45,6 +47,10 @@ class CrossEncoder:
     ) -> None:
         options = options or ModelOptions()
         self._opened = opened = OpenedModel(model, options)
+        if isinstance(opened.encoder, ApartEncoder):
+            raise InvalidModel(
+                f"{opened.found.folder} reads query and passage apart: load it with Ranker"
+            )
         self._encoder: Encoder = opened.encoder
         if options.instruction is not None:
             self._encoder = self._with_instruction(options.instruction)

@@ -127,11 +127,13 @@ class LateInteraction:
         manifest, graph = self._opened.found.manifest, self._opened.found.graph.file
         stated = manifest.files_of(graph).get(graph)
         known = None if stated is None else stated.sha256
+        roles = self._head.roles
         return {
             "model": manifest.name,
             "graph": graph,
             "sha256": (known or sha256(self._opened.file)).lower(),
             "max_length": self._reader.encoder.max_length,
+            **({} if roles is None else {"passage": roles.passage.to_json()}),
         }
 
     def codec(self, precision: Precision) -> Codec:

@@ -199,3 +199,15 @@ def test_a_manifest_that_cannot_be_followed_is_refused(
 def test_states_without_a_word_of_how_they_are_read_are_refused(make: Make) -> None:
     with pytest.raises(InvalidModel, match="or its manifest no late_interaction that fits"):
         Ranker(make({"maxsim": 1.0}))
+
+
+def test_a_store_of_passages_that_were_read_otherwise_is_refused(
+    make: Make, tmp_path: Path
+) -> None:
+    with Ranker(make(COLBERT)) as ranker:
+        store = ranker.encode_passages(SHORT, tmp_path / "a.store")
+    with (
+        Ranker(make({**COLBERT, "passage": {"prompt": "passage: "}})) as other,
+        pytest.raises(InvalidInput, match="made with passage"),
+    ):
+        other.rank(QUERY, store)

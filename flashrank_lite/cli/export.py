@@ -19,10 +19,10 @@ from flashrank_lite.cli.command import Command
 DESCRIPTION = """\
 Turn a cross-encoder or a ColBERT model of Hugging Face format (or an embedding model, with --as
 embedding) into a folder that ranks without torch: an int8 and an fp32 ONNX graph, its tokenizer, a
-manifest and a model card. Scores of real text are compared with
-those of sentence-transformers (or transformers), and nothing is written that differs; an int8 graph
-that orders passages unlike fp32 is left out. Code in the repository is never run. Needs the extra:
-pip install "flashrank-lite[export]", or pip install ".[export]" in a checkout.
+manifest and a model card. Scores of real text are compared with those of sentence-transformers (or
+transformers), and nothing is written that differs; an int8 graph that orders passages unlike fp32
+is left out. Code in the repository is never run. Needs the extra: pip install
+"flashrank-lite[export]", or pip install ".[export]" in a checkout.
 """
 
 EXAMPLES = """\
@@ -30,8 +30,7 @@ examples:
   flashrank-lite export cross-encoder/ms-marco-MiniLM-L6-v2 minilm
   flashrank-lite export ./my-finetuned-model out --calibration texts.jsonl --max-length 512
   flashrank-lite export answerdotai/answerai-colbert-small-v1 colbert
-  flashrank-lite export intfloat/e5-small-v2 e5 --as embedding --query-prompt "query: " \
-      --passage-prompt "passage: "
+  flashrank-lite export intfloat/e5-small-v2 e5 --as embedding --query-prompt "query: "
 
 --calibration holds real queries with candidate passages, a line each: {"query": "...", "passages":
 ["...", ...]}. Text like that of use makes the int8 graph better. --evaluation holds labelled lists:

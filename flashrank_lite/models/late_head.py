@@ -125,7 +125,8 @@ class LateHead:
         roles = None
         if "query" in stated or "passage" in stated:
             roles = Roles(
-                *(_side(stated, role) for role in ("query", "passage")),
+                query=_side(stated, "query"),
+                passage=_side(stated, "passage"),
                 width=_of(stated, "width", int),
                 average=_of(stated, "average", bool, False),
             )

@@ -80,7 +80,7 @@ def read_late_interaction(checkpoint: Checkpoint) -> Source:
         InvalidModel: it lacks its projection, or has a module that is not known.
     """
     stated = read_json(checkpoint.folder / _CONFIG) or {}
-    backbone = load_model(checkpoint, AutoModel, "backbone")
+    backbone = _backbone(checkpoint)
     inputs = model_inputs(checkpoint)
     if (checkpoint.folder / MODULES).is_file():
         steps, mask = _projections(checkpoint)
@@ -122,9 +122,7 @@ def read_embedding(checkpoint: Checkpoint, prompts: Prompts) -> Source:
     pooling = read_json(rest[0][1] / "config.json") or {}
     if pooling.get("include_prompt") is False:
         raise _refused(checkpoint, "it leaves its prompt out of the pooling, which is not known")
-    backbone = load_model(checkpoint, AutoModel, "backbone")
-    if checkpoint.is_decoder:
-        backbone.config.use_cache = False
+    backbone = _backbone(checkpoint)
     inputs = model_inputs(checkpoint)
     steps = [read_step(kind, folder) for kind, folder in rest]
     module = Embedding(Modular(backbone, inputs, steps), stated.get("truncate_dim"))
@@ -177,6 +175,13 @@ def _source(
         library=apart(checkpoint, library, prompts),
         **more,
     )
+
+
+def _backbone(checkpoint: Checkpoint) -> torch.nn.Module:
+    backbone: torch.nn.Module = load_model(checkpoint, AutoModel, "backbone")
+    if checkpoint.is_decoder:
+        checkpoint.config.use_cache = False  # the model's own: what it kept would be traced
+    return backbone
 
 
 def _prompts(stated: dict[str, Any], given: Prompts) -> tuple[str, str]:
@@ -328,7 +333,7 @@ def _stanford_projection(checkpoint: Checkpoint) -> torch.nn.Module:
 def _tensor(folder: Path, name: str) -> torch.Tensor:
     file = folder / "model.safetensors"
     if file.is_file():
-        with safe_open(file, framework="pt") as tensors:  # type: ignore[no-untyped-call]
+        with safe_open(file, framework="pt") as tensors:
             found: torch.Tensor = tensors.get_tensor(name)
             return found
     pickled = torch.load(folder / "pytorch_model.bin", map_location="cpu", weights_only=True)
