@@ -129,14 +129,14 @@ def _unsmoothed(rows: Sequence[Floats]) -> Floats:
     return np.ones(rows[0].shape[1], np.float32)
 
 
-def _unfitted(weight: Floats, exact: Floats, rounded: Floats, *more: Any) -> Matrix:
-    found = round_matrix(weight, rounded, rounded, *more)
+def _unfitted(weight: Floats, exact: Floats, rounded: Floats) -> Matrix:
+    found = round_matrix(weight, rounded, rounded)
     lost = (exact.mean(0) - rounded.mean(0)) @ weight
     return Matrix(found.stored, found.scale, (found.bias + lost).astype(np.float32))
 
 
-def _nearest(weight: Floats, exact: Floats, rounded: Floats, most: int = WEIGHT_MAX) -> Matrix:
-    scale = np.abs(weight).max(0).clip(1e-8) / most
+def _nearest(weight: Floats, exact: Floats, rounded: Floats) -> Matrix:
+    scale = np.abs(weight).max(0).clip(1e-8) / WEIGHT_MAX
     stored = np.rint(weight / scale).astype(np.int8)
     bias = exact.mean(0) @ weight - rounded.mean(0) @ (stored * scale)
     return Matrix(stored, scale.astype(np.float32), bias.astype(np.float32))
