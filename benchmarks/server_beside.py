@@ -4,9 +4,9 @@
 
 FOLDER is a model that `flashrank-lite export` wrote of CHECKPOINT. PROGRAM is `infinity_emb`, in an
 environment of its own: `pip install "infinity-emb[server,torch]"`. CHECKPOINT is served by its
-engine torch and has to hold float32 weights: float16 ones it runs as they are, at a third of the
-speed on a CPU. Its engine optimum (0.0.78) opens no local folder: it hands optimum-onnx 0.1.0 a
-whole path as the name of the file, which that refuses.
+engine torch and has to hold float32 weights: float16 ones it runs as they are, whatever --dtype
+says, which is slower on a CPU. Its engine optimum (0.0.78) opens no local folder: it hands
+optimum-onnx 0.1.0 a whole path as the name of the file, which that refuses.
 
 Prints a table in Markdown: all servers in turn, the same clients, on the same cores.
 """
