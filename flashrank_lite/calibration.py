@@ -179,18 +179,21 @@ def read_activation(
     Raises:
         InvalidInput: it is none, and there is no such file; the file holds something else.
     """
-    if isinstance(activation, os.PathLike) or (
-        isinstance(activation, str) and activation not in get_args(Activation)
-    ):
-        try:
-            return Calibration.load(activation)
-        except OSError as error:
-            raise InvalidInput(
-                f"activation must be 'sigmoid', 'raw' or a file that `Calibration.save` wrote; "
-                f"{os.fspath(activation)!r} cannot be read: {error.strerror or error}"
-            ) from None
-    check_activation(activation)
-    return activation
+    if not isinstance(activation, (str, os.PathLike)):
+        check_activation(activation)
+        return activation
+    named: Activation | None = next(
+        (one for one in get_args(Activation) if one == activation), None
+    )
+    if named is not None:
+        return named
+    try:
+        return Calibration.load(activation)
+    except OSError as error:
+        raise InvalidInput(
+            f"activation must be 'sigmoid', 'raw' or a file that `Calibration.save` wrote; "
+            f"{os.fspath(activation)!r} cannot be read: {error.strerror or error}"
+        ) from None
 
 
 def check_activation(activation: object, model: str | None = None) -> None:

@@ -8,8 +8,7 @@ one does not wait for a part of a large one beside it.
 
 Every fifth slice is for those begun, so a stream of small requests does not starve them. Once one
 of them has waited for long, two more of five are, for the oldest: what is given up at its deadline
-half scored was work for nothing, and without this rule a quarter of the work was lost so (64
-connections for a minute, one in ten requests with 100 passages).
+half scored was work for nothing (`benchmarks/RESULTS.md` has what the server does without it).
 
 Pairs are scored apart from each other, so scores do not depend on how a request was cut.
 
