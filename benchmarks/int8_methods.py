@@ -16,6 +16,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -104,7 +105,9 @@ class Maker:
     def _ours(self, out: Path, *, accurate: bool = False, **instead: Any) -> None:
         model = onnx.ModelProto()
         model.CopyFrom(self._fp32)
-        with patch.multiple(calibration, **instead):
+        with ExitStack() as parts:
+            for name, other in instead.items():
+                parts.enter_context(patch.object(calibration, name, other))
             quantise_products(model, self._feeds, accurate=accurate)
         out.write_bytes(quantise_tables(model, bits=8).SerializeToString())
 

@@ -181,8 +181,9 @@ def test_the_manifest_vouches_for_the_files_and_states_the_figures(exported):
     }
 
 
-@pytest.mark.parametrize("rounding", ["exported", "accurate"])
-def test_two_products_of_int8_fit_into_16_bits(rounding, bert, request):
+# query, key, value, its output, up and, unless that stays fp32, down, in each of two layers
+@pytest.mark.parametrize(("rounding", "count"), [("exported", 12), ("accurate", 10)])
+def test_two_products_of_int8_fit_into_16_bits(rounding, count, bert, request):
     """Processors without VNNI add them there."""
     import onnx
     import onnxruntime
@@ -192,7 +193,7 @@ def test_two_products_of_int8_fit_into_16_bits(rounding, bert, request):
     folder = folder[0] if rounding == "exported" else folder
     model = onnx.load(str(folder / "model_int8.onnx"))
     products = [n for n in model.graph.node if n.op_type == "MatMulIntegerToFloat"]
-    assert len(products) >= 2 * 6  # query, key, value, its output, up and down, in each layer
+    assert len(products) >= count
     constants = {t.name: t for t in model.graph.initializer}
     sources = sorted({node.input[0] for node in products})
     model.graph.output.extend(
