@@ -1,5 +1,5 @@
-"""The student: three narrow BERT layers that encode query and passage apart, and a head that
-compares them token by token.
+"""The student: BERT layers that encode query and passage apart, and a head that compares them token
+by token. `nano` has three narrow ones, `small` twelve.
 
 The layers read `[CLS] query [SEP]` and `passage [SEP]` separately. A query is encoded once for all
 passages of a batch, and a training step scores each passage against every query of the batch:
@@ -32,10 +32,15 @@ class NanoConfig:
     intermediate_size: int = 1280
     num_hidden_layers: int = 3
     max_position_embeddings: int = 512
+    passage_cls: bool = False  # the layers read `[CLS] passage [SEP]`, as the backbone was trained
 
-    def to_dict(self) -> dict[str, int]:
+    def to_dict(self) -> dict[str, int | bool]:
         """As JSON."""
         return asdict(self)
+
+
+NANO = NanoConfig()
+SMALL = NanoConfig(intermediate_size=1536, num_hidden_layers=12, passage_cls=True)
 
 
 class NanoRanker(nn.Module):
@@ -66,16 +71,29 @@ class NanoRanker(nn.Module):
     def encode(self, ids: Tensor, mask: Tensor, *, query: bool) -> tuple[Tensor, Tensor]:
         """Embeddings and last states, each (n, tokens, hidden), of `[CLS] query [SEP]` or, for a
         passage, `passage [SEP]`, whose first token stands at position 1."""
-        positions = torch.arange(ids.shape[1], device=ids.device).unsqueeze(0) + (0 if query else 1)
-        bias = torch.where(mask.bool(), 0.0, -1e4).unsqueeze(1).unsqueeze(1)
+        if query or not self.config.passage_cls:
+            first = self.embed(ids, 0 if query else 1)
+            return first, self.read(first, mask)
+        before = torch.full_like(ids[:, :1], CLS)
+        first = self.embed(torch.cat([before, ids], 1), 0)
+        last = self.read(first, torch.cat([torch.ones_like(mask[:, :1]), mask], 1))
+        return first[:, 1:], last[:, 1:]
+
+    def embed(self, ids: Tensor, start: int) -> Tensor:
+        """What the first layer reads: ids (n, tokens), the first at position `start`."""
+        positions = torch.arange(ids.shape[1], device=ids.device).unsqueeze(0) + start
         words = self.word(ids)
         if self.fake_quantise:
             words = words + (quantise_rows(words) - words).detach()
-        first = self.norm(words + self.position(positions))
-        state = first
-        for layer in self.layers:
+        embedded: Tensor = self.norm(words + self.position(positions))
+        return embedded
+
+    def read(self, state: Tensor, mask: Tensor, layers: slice = slice(None)) -> Tensor:
+        """What some of the layers make of states (n, tokens, hidden) with their mask."""
+        bias = torch.where(mask.bool(), 0.0, -1e4).unsqueeze(1).unsqueeze(1)
+        for layer in self.layers[layers]:
             state = layer(state, bias)
-        return first, state
+        return state
 
 
 class _Layer(nn.Module):

@@ -1,4 +1,4 @@
-"""Have a nano graph give the states that it compares, so that passages can be read once.
+"""Have a graph of nano or small give the states that it compares: passages can be read once.
 
     python scripts/nano/states.py flashrank_lite/models/nano
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +18,12 @@ from flashrank_lite.late_interaction import PASSAGE_STATES, QUERY_STATES, QUERY_
 from flashrank_lite.models.checksums import facts_of
 from flashrank_lite.models.manifest import MANIFEST
 
-# What the exporter calls them: of each, the tensor, and its shape with names for the free axes
-TENSORS = {
-    QUERY_STATES: (
-        "/layers.2/norm2/LayerNormalization_output_0",
-        ("queries", "query_sequence", 384),
-    ),
-    QUERY_WEIGHTS: ("/Div_2_output_0", ("queries", "query_sequence", 2)),
-    PASSAGE_STATES: ("/layers.2/norm2_1/LayerNormalization_output_0", ("batch", "sequence", 384)),
+LAST = re.compile(r"/layers\.(\d+)/norm2(_1)?/LayerNormalization_output_0")  # _1: of passages
+TERM_WEIGHTS = "/Div_2_output_0"
+SHAPES = {
+    QUERY_STATES: ("queries", "query_sequence", 384),
+    QUERY_WEIGHTS: ("queries", "query_sequence", 2),
+    PASSAGE_STATES: ("batch", "sequence", 384),
 }
 CHANNELS = ("maxsim", "cosine", "matches")  # the rows of the head's weight
 
@@ -57,11 +56,7 @@ def give_states(folder: Path) -> None:
 def _add_outputs(model: Any) -> None:
     import onnx
 
-    made = {name for node in model.graph.node for name in node.output}
-    missing = [name for name, _ in TENSORS.values() if name not in made]
-    if missing:
-        raise ValueError(f"the graph has no {', '.join(missing)}: look how the exporter calls it")
-    new = {tensor: name for name, (tensor, _) in TENSORS.items()}
+    new = _tensors(model.graph)
     for node in model.graph.node:
         for names in (node.input, node.output):
             for place, name in enumerate(names):
@@ -69,9 +64,29 @@ def _add_outputs(model: Any) -> None:
     described = [entry for entry in model.graph.value_info if entry.name not in new]
     del model.graph.value_info[:]
     model.graph.value_info.extend(described)
-    for name, (_, shape) in TENSORS.items():
+    for name, shape in SHAPES.items():
         entry = onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, list(shape))
         model.graph.output.append(entry)
+
+
+def _tensors(graph: Any) -> dict[str, str]:
+    """The tensors to give, as the exporter calls them, with the names to give them."""
+    made = {name for node in graph.node for name in node.output}
+    found = filter(None, map(LAST.fullmatch, made))
+    last = {one[2]: one[0] for one in found if _next(one) not in made}
+    if set(last) != {None, "_1"} or TERM_WEIGHTS not in made:
+        raise ValueError("the graph does not name its states: look how the exporter calls them")
+    passages = last["_1"]
+    for node in graph.node:  # of `[CLS] passage [SEP]` the first is not compared
+        if node.op_type == "Slice" and node.input[0] == passages:
+            passages = node.output[0]
+            break
+    return {last[None]: QUERY_STATES, TERM_WEIGHTS: QUERY_WEIGHTS, passages: PASSAGE_STATES}
+
+
+def _next(found: re.Match[str]) -> str:
+    """What the same state of the next layer is called."""
+    return found[0].replace(f"layers.{found[1]}/", f"layers.{int(found[1]) + 1}/")
 
 
 def _head(model: Any) -> dict[str, float]:

@@ -24,8 +24,12 @@ def student_from_backbone(
     Of each feed-forward block the `config.intermediate_size` neurons with the largest
     (mean square activation) × (output norm squared) stay.
     """
-    teacher = AutoModel.from_pretrained(backbone, attn_implementation="eager").eval()
-    activations = _mean_squares(teacher, corpus, layers)
+    teacher = AutoModel.from_pretrained(
+        backbone, attn_implementation="eager", dtype=torch.float32
+    ).eval()
+    narrow = config.intermediate_size < teacher.config.intermediate_size
+    nothing = [torch.ones(config.intermediate_size)] * len(layers)
+    activations = _mean_squares(teacher, corpus, layers) if narrow else nothing
     student = NanoRanker(config)
     embeddings = teacher.embeddings
     with torch.no_grad():

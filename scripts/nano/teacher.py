@@ -1,10 +1,13 @@
-"""The teacher's token states for every training text, computed once and kept on disk.
+"""The teachers' states for every training text, computed once and kept on disk.
 
-The backbone (all-MiniLM-L6-v2) reads each text alone. Its states are the target of the first
-stage; scores made of them the target of the second. nDCG@10 of those scores without any training,
-beside the plain cosine of the means: TREC DL 2019 0.660 (0.642), WikiQA 0.798 (0.787), SciFact
-0.707 (0.660), Cranfield 0.547 (0.516): MaxSim (Khattab and Zaharia, "ColBERT", 2020) is the better
-teacher by far.
+Each reads a text alone. Three embedding models of one width and vocabulary, so a text is tokenised
+once for all of them:
+
+- all-MiniLM-L6-v2 (`minilm`, 6 layers): token states, which nano also learns as they are;
+- bge-small-en-v1.5 (`bge`, 12 layers): token states; compared by MaxSim;
+- e5-small-v2 (`e5`, 12 layers): the mean state of "query: ..." and "passage: ...".
+
+nDCG@10 of the scores made of them, untrained, is in `nano.ensemble`.
 """
 
 from __future__ import annotations
@@ -13,189 +16,237 @@ import hashlib
 import json
 import logging
 import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
-from torch.nn import functional as F
+from tokenizers import Tokenizer
 from transformers import AutoModel
 
 from nano.data import Corpus, pad_rows
-from nano.model import CLS, SEP, UNK
+from nano.precision import autocast, half_type
+from nano.store import StateStore, key_of
 
 logger = logging.getLogger(__name__)
 
 BATCH_TOKENS = 2048
+GPU_BATCH_TOKENS = 65536
+TEXTS_AT_ONCE = 2048  # sorted by length among themselves: every part has texts of all lengths
+STATES, LOWER, MEAN = "states", "lower", "mean"
+
+Run = Callable[[np.ndarray, np.ndarray], dict[str, np.ndarray]]
 
 
 @dataclass(frozen=True)
-class TeacherStates:
-    """Token states of every text, fp16, shape (tokens of all texts, hidden size), on disk."""
+class Teacher:
+    """What one teacher made of the texts."""
 
-    states: np.memmap
-    offsets: np.ndarray
+    store: StateStore
+    corpus: Corpus
+    prefixes: tuple[tuple[int, ...], tuple[int, ...]]  # token ids before a passage, before a query
 
-    def of(self, index: int) -> np.ndarray:
-        """States of text `index`, shape (its tokens, hidden size)."""
-        return self.states[self.offsets[index] : self.offsets[index + 1]]
+    def of(self, index: int, name: str = STATES) -> np.ndarray:
+        """Its array of text `index`: token states, (tokens, hidden), or the mean, (1, hidden)."""
+        return self.store.get(self.ids(index), name)
+
+    def ids(self, index: int) -> np.ndarray:
+        """The token ids that it reads of text `index`."""
+        ids = self.corpus.tokens(index)
+        prefix = self.prefixes[self.corpus.is_query[index]]
+        return np.concatenate([ids[:1], np.array(prefix, np.int32), ids[1:]]) if prefix else ids
 
 
-def teacher_states(corpus: Corpus, backbone: Path, cache: Path, device: str) -> TeacherStates:
-    """Compute the states, or go on where an earlier run stopped.
+def read_texts(
+    corpus: Corpus,
+    folder: Path,
+    cache: Path,
+    device: str,
+    *,
+    lower: int | None = None,
+    mean: bool = False,
+    prefixes: tuple[tuple[int, ...], tuple[int, ...]] = ((), ()),
+) -> Teacher:
+    """Compute what is not kept yet.
 
-    On a CPU the teacher runs as a dynamic int8 graph under onnxruntime (three times as fast,
-    cosine to fp32 states 0.990); on a GPU in fp16.
+    On a CPU without bf16 the teacher runs as a dynamic int8 graph under onnxruntime: 1.6 times as
+    fast as fp32, cosine to its states 0.988.
+
+    Args:
+        corpus: the texts.
+        folder: of the teacher, as Hugging Face files.
+        cache: folder to keep it in.
+        device: cpu or cuda.
+        lower: keep the states after so many layers as well.
+        mean: keep a text's mean state alone.
+        prefixes: token ids to put before a passage and before a query.
     """
-    cache.mkdir(parents=True, exist_ok=True)
-    hidden = json.loads((backbone / "config.json").read_text())["hidden_size"]
-    digest = hashlib.sha256(corpus.ids.tobytes())
-    digest.update((backbone / "model.safetensors").read_bytes())
-    fingerprint = f"{digest.hexdigest()} {device}"
-    progress = cache / "states.json"
-    done = 0
-    if progress.exists():
-        saved = json.loads(progress.read_text())
-        if saved["corpus"] == fingerprint:
-            done = saved["batches"]
-    states = np.memmap(
-        cache / "states.f16",
-        np.float16,
-        "r+" if done else "w+",
-        shape=(len(corpus.ids), hidden),
+    hidden = json.loads((folder / "config.json").read_text())["hidden_size"]
+    kept = [MEAN] if mean else [STATES] if lower is None else [STATES, LOWER]
+    weights = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()[:16]
+    origin = f"{weights}, lower {lower}, prefixes {prefixes}"
+    store = StateStore(cache, dict.fromkeys(kept, hidden), origin)
+    teacher = Teacher(store, corpus, prefixes)
+    texts = range(len(corpus.texts))
+    if device != "cpu" or half_type(device) is not None:
+        tokens = BATCH_TOKENS if device == "cpu" else GPU_BATCH_TOKENS
+        run = partial(_torch, folder, device, lower)
+        fill(teacher, texts, run, folder.name, workers=1, batch_tokens=tokens)
+    else:
+        fill(teacher, texts, partial(_onnx, folder, cache, lower), folder.name)
+    return teacher
+
+
+def prefixes_of(folder: Path) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The token ids that e5 wants before a passage and before a query."""
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    passage, query = (
+        tuple(tokenizer.encode(f"{word}: ", add_special_tokens=False).ids)
+        for word in ("passage", "query")
     )
-    batches = _batches(np.diff(corpus.offsets))
-    if done < len(batches):
-        run = (
-            _onnx_teacher(backbone, cache) if device == "cpu" else _torch_teacher(backbone, device)
-        )
-        start, tokens = time.monotonic(), 0
-        # Side by side on one thread each: 1.6 times the rate of one batch on all threads.
-        with ThreadPoolExecutor(torch.get_num_threads() if device == "cpu" else 1) as pool:
-            outputs = pool.map(
-                lambda rows: run(*pad_rows([corpus.tokens(i) for i in rows])), batches[done:]
-            )
-            for number, (rows, out) in enumerate(
-                zip(batches[done:], outputs, strict=True), start=done
-            ):
-                for r, i in enumerate(rows):
-                    length = len(corpus.tokens(i))
-                    states[corpus.offsets[i] : corpus.offsets[i + 1]] = out[r, :length]
-                    tokens += length
-                if number % 200 == 0 or number == len(batches) - 1:
-                    partial = progress.with_suffix(".partial")
-                    partial.write_text(json.dumps({"corpus": fingerprint, "batches": number + 1}))
-                    partial.replace(progress)
-                    rate = tokens / (time.monotonic() - start)
-                    logger.info(
-                        "teacher: batch %d of %d, %.0f tokens/s", number + 1, len(batches), rate
-                    )
-        states.flush()
-    return TeacherStates(states, corpus.offsets)
+    return passage, query
 
 
-@dataclass(frozen=True)
-class Texts:
-    """Texts of one side of a batch: token ids and mask (n, tokens), states (n, tokens, hidden)."""
+def fill(
+    teacher: Teacher,
+    indices: Iterable[int],
+    opened: Callable[[], Run],
+    name: str,
+    *,
+    workers: int | None = None,
+    batch_tokens: int = BATCH_TOKENS,
+) -> None:
+    """Compute what the store lacks of some texts.
 
-    ids: Tensor
-    mask: Tensor
-    states: Tensor
-
-
-def teacher_scores(queries: Texts, passages: Texts, idf: Tensor) -> Tensor:
-    """Scores of every query with every passage, shape (queries, passages).
-
-    MaxSim of the query's words, plain and weighted by `idf`, the cosine of the mean states, and
-    the idf-weighted share of words that stand in the passage as they are.
+    Args:
+        teacher: with the store.
+        indices: of the texts.
+        opened: opens what reads them, if there are any to be read.
+        name: for the log.
+        workers: batches side by side; None: as many as torch has threads.
+        batch_tokens: of a batch.
     """
-    a, b = F.normalize(queries.states, dim=-1), F.normalize(passages.states, dim=-1)
-    real = passages.mask.bool()[None, :, None, :]
-    best = torch.einsum("aih,bjh->abij", a, b).masked_fill(~real, -1.0).amax(-1)
-    equal = queries.ids[:, None, :, None] == passages.ids[None, :, None, :]
-    found = (equal & real).any(-1).to(best.dtype)
-    words = queries.mask.bool()
-    for special in (UNK, CLS, SEP):
-        words = words & (queries.ids != special)
-    plain = _shares(words.to(best.dtype)).unsqueeze(1)
-    weighted = _shares(words * idf[queries.ids]).unsqueeze(1)
-    cosine = _means(queries) @ _means(passages).T
-    maxsim = (best * plain).sum(-1) + 0.25 * (best * weighted).sum(-1)
-    return maxsim + 0.5 * cosine + 0.1 * (found * weighted).sum(-1)
+    missing = {}
+    for index in indices:
+        ids = teacher.ids(index)
+        if ids not in teacher.store:
+            missing.setdefault(key_of(ids), ids)
+    if missing:
+        workers = workers or torch.get_num_threads()
+        _read(list(missing.values()), opened(), teacher.store, workers, batch_tokens, name)
 
 
-def inverse_document_frequency(corpus: Corpus, vocabulary: int) -> Tensor:
-    """BM25's idf of every token over the training passages, shape (vocabulary,)."""
-    passages = corpus.passages
-    counts = np.zeros(vocabulary)
-    for index in passages:
-        counts[np.unique(corpus.tokens(index))] += 1
-    return torch.from_numpy(np.log1p((len(passages) - counts + 0.5) / (counts + 0.5))).float()
+def _read(
+    texts: Sequence[np.ndarray],
+    run: Run,
+    store: StateStore,
+    workers: int,
+    batch_tokens: int,
+    name: str,
+) -> None:
+    start, done, tokens = time.monotonic(), 0, 0
+    # Side by side on one thread each: 1.6 times the rate of one batch on all threads.
+    with ThreadPoolExecutor(workers) as pool:
+        for first in range(0, len(texts), TEXTS_AT_ONCE):
+            part = texts[first : first + TEXTS_AT_ONCE]
+            batches = _batches([len(ids) for ids in part], batch_tokens)
+            padded = (pad_rows([part[i] for i in rows]) for rows in batches)
+            outputs = pool.map(lambda one: run(*one), padded)
+            for rows, out in zip(batches, outputs, strict=True):
+                chosen = [part[i] for i in rows]
+                store.add(chosen, _cut(out, chosen, store.columns))
+                tokens += sum(map(len, chosen))
+            done += len(part)
+            rate = tokens / (time.monotonic() - start)
+            logger.info("%s: %d of %d texts, %.0f tokens/s", name, done, len(texts), rate)
 
 
-def _shares(weights: Tensor) -> Tensor:
-    return weights / weights.sum(-1, keepdim=True).clamp(min=1e-6)
+def _cut(
+    out: Mapping[str, np.ndarray], texts: Sequence[np.ndarray], names: Mapping[str, int]
+) -> dict[str, list[np.ndarray]]:
+    """Of a padded batch what is each text's own."""
+    found: dict[str, list[np.ndarray]] = {}
+    for name in names:
+        states = out[STATES if name == MEAN else name]
+        own = [states[r, : len(ids)] for r, ids in enumerate(texts)]
+        found[name] = [one.mean(0, keepdims=True) for one in own] if name == MEAN else own
+    return found
 
 
-def _means(texts: Texts) -> Tensor:
-    return F.normalize((texts.states * texts.mask.unsqueeze(-1)).sum(1), dim=-1)
-
-
-def _batches(lengths: np.ndarray) -> list[list[int]]:
-    order = np.argsort(lengths, kind="stable")
+def _batches(lengths: Sequence[int], tokens: int) -> list[list[int]]:
     batches: list[list[int]] = [[]]
-    for i in order:
-        if batches[-1] and (len(batches[-1]) + 1) * int(lengths[i]) > BATCH_TOKENS:
+    for i in np.argsort(lengths, kind="stable"):
+        if batches[-1] and (len(batches[-1]) + 1) * int(lengths[i]) > tokens:
             batches.append([])
         batches[-1].append(int(i))
     return batches
 
 
 class _States(torch.nn.Module):
-    def __init__(self, backbone: Path) -> None:
+    def __init__(self, folder: Path, lower: int | None) -> None:
         super().__init__()
-        self.model = AutoModel.from_pretrained(backbone, attn_implementation="eager").eval()
+        self.model = AutoModel.from_pretrained(
+            folder, attn_implementation="eager", dtype=torch.float32
+        ).eval()
+        self.lower = lower
 
-    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-        return self.model(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+    def forward(
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor
+    ) -> tuple[torch.Tensor, ...]:
+        states = self.model(
+            input_ids=input_ids, attention_mask=attention_mask, output_hidden_states=True
+        ).hidden_states
+        return (states[-1],) if self.lower is None else (states[-1], states[self.lower])
 
 
-def _onnx_teacher(backbone: Path, cache: Path):  # type: ignore[no-untyped-def]
+def _onnx(folder: Path, cache: Path, lower: int | None) -> Run:
     import onnxruntime as ort
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    fp32, int8 = cache / "teacher.onnx", cache / "teacher_int8.onnx"
+    int8 = cache / "int8.onnx"
+    names = [STATES] if lower is None else [STATES, LOWER]
     if not int8.exists():
+        fp32, partial = cache / "fp32.onnx", cache / "int8.partial"
         example = torch.ones(2, 7, dtype=torch.long)
-        axes = {0: "batch", 1: "sequence"}
-        names = ["input_ids", "attention_mask"]
+        inputs = ["input_ids", "attention_mask"]
+        axes = {name: {0: "batch", 1: "sequence"} for name in [*inputs, *names]}
         torch.onnx.export(
-            _States(backbone),
+            _States(folder, lower),
             (example, example),
             str(fp32),
-            input_names=names,
-            output_names=["states"],
-            dynamic_axes=dict.fromkeys([*names, "states"], axes),
+            input_names=inputs,
+            output_names=names,
+            dynamic_axes=axes,
             opset_version=17,
             dynamo=False,
         )
-        partial = cache / "teacher_int8.partial"
-        quantize_dynamic(fp32, partial, weight_type=QuantType.QInt8, per_channel=True)
+        # Seven bits: processors without VNNI saturate on eight
+        quantize_dynamic(
+            fp32, partial, weight_type=QuantType.QInt8, per_channel=True, reduce_range=True
+        )
         partial.replace(int8)
+        fp32.unlink()
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
     session = ort.InferenceSession(str(int8), options, providers=["CPUExecutionProvider"])
-    return lambda ids, mask: session.run(None, {"input_ids": ids, "attention_mask": mask})[0]
+
+    def run(ids: np.ndarray, mask: np.ndarray) -> dict[str, np.ndarray]:
+        out = session.run(None, {"input_ids": ids, "attention_mask": mask})
+        return dict(zip(names, out, strict=True))
+
+    return run
 
 
-def _torch_teacher(backbone: Path, device: str):  # type: ignore[no-untyped-def]
-    model = _States(backbone).to(device).half()
+def _torch(folder: Path, device: str, lower: int | None) -> Run:
+    model = _States(folder, lower).to(device)
 
     @torch.inference_mode()
-    def run(ids: np.ndarray, mask: np.ndarray) -> np.ndarray:
-        out = model(torch.from_numpy(ids).to(device), torch.from_numpy(mask).to(device))
-        return out.float().cpu().numpy()
+    def run(ids: np.ndarray, mask: np.ndarray) -> dict[str, np.ndarray]:
+        with autocast(device):
+            out = model(torch.from_numpy(ids).to(device), torch.from_numpy(mask).to(device))
+        return dict(zip([STATES, LOWER], (one.half().cpu().numpy() for one in out), strict=False))
 
     return run
