@@ -124,7 +124,10 @@ COLBERT: dict[str, Any] = {
     "pylate": pylate,
     "pylate, expansion attended": lambda folder: pylate(folder, attend_to_expansion_tokens=True),
     "pylate, without expansion": lambda folder: pylate(folder, do_query_expansion=False),
-    "pylate, ModernBERT": lambda folder: pylate(folder, "modernbert", skiplist_words=["a", "."]),
+    # no longer than its window of attention reaches from the end of an empty query
+    "pylate, ModernBERT": lambda folder: pylate(
+        folder, "modernbert", skiplist_words=["a", "."], query_length=10
+    ),
     "stanford": stanford,
     "sentence-transformers": native,
 }
