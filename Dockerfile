@@ -10,7 +10,7 @@ RUN python -m venv /opt/flashrank-lite \
     && /opt/flashrank-lite/bin/pip install --no-cache-dir ".[server]"
 
 FROM python:3.12-slim
-RUN useradd --system --uid 10001 --no-create-home --shell /usr/sbin/nologin flashrank
+RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin flashrank
 COPY --from=build /opt/flashrank-lite /opt/flashrank-lite
 USER 10001
 ENV PATH=/opt/flashrank-lite/bin:$PATH \

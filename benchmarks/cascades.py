@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from benchmarks.late_states import FOLDER, PASSAGE_TOKENS
-from benchmarks.pair_logits import BUNDLED, CACHE, pair_logits, read_sets
+from benchmarks.lists import NAMED, read_sets
+from benchmarks.pair_logits import BUNDLED, CACHE, pair_logits
 from flashrank_lite.evaluation import CandidateList, mean_ndcg
 from flashrank_lite.opening import open_scorer
 from flashrank_lite.options import ModelOptions
@@ -66,7 +67,7 @@ class Recorded:
 def main() -> None:
     """Print the cascades, their processor time, and early pruning."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--lists", nargs="+", required=True, metavar="NAME=FILE[:COUNT]")
+    parser.add_argument("--lists", nargs="+", required=True, metavar=NAMED)
     parser.add_argument("--strong", required=True, help="folder of the strong model")
     parser.add_argument("--timed", type=int, default=3, help="lists of the first set to time")
     parser.add_argument("--cache", type=Path, default=CACHE, help="the logits of earlier runs")

@@ -14,7 +14,8 @@ from typing import get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.pair_logits import BUNDLED, CACHE, pair_logits, read_sets
+from benchmarks.lists import NAMED, read_sets
+from benchmarks.pair_logits import BUNDLED, CACHE, pair_logits
 from flashrank_lite.evaluation import CandidateList, mean_ndcg
 from flashrank_lite.strategies.fusion import Kind, from_order, fuse
 from flashrank_lite.strategies.lexical import bm25_scores
@@ -26,7 +27,7 @@ Floats = NDArray[np.float32]
 def main() -> None:
     """Print one table a first stage: its order alone, and BM25 over the list."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--lists", nargs="+", required=True, metavar="NAME=FILE[:COUNT]")
+    parser.add_argument("--lists", nargs="+", required=True, metavar=NAMED)
     parser.add_argument("--model", default=BUNDLED, help="a model folder; none: bundled")
     parser.add_argument("--cache", type=Path, default=CACHE, help="the logits of earlier runs")
     args = parser.parse_args()

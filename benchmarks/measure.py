@@ -75,7 +75,7 @@ class Bench:
         }
         run = self._heavy if cell.heavy else self._light
         scores = run(cell, engines, texts, records)
-        _compare(engines, scores, records)
+        compare(engines, scores, records)
         return list(records.values())
 
     def _light(
@@ -206,7 +206,7 @@ def _keep(record: Record, answer: Record) -> None:
     record["callers_differ"] = max(record.get("callers_differ", 0.0), answer["callers_differ"])
 
 
-def _compare(
+def compare(
     engines: Iterable[Engine],
     scores: Mapping[str, Sequence[float]],
     records: Mapping[str, Record],

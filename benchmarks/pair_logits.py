@@ -7,9 +7,8 @@ hour, later ones seconds, and a run that was broken off goes on where it was.
 from __future__ import annotations
 
 import hashlib
-import random
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,30 +16,11 @@ from numpy.typing import NDArray
 
 from benchmarks.late_states import LateStates
 from flashrank_lite import Ranker
-from flashrank_lite.evaluation import CandidateList, read_candidate_lists
+from flashrank_lite.evaluation import CandidateList
 
 CACHE = Path("build/benchmarks/pair_logits.sqlite")
 BUNDLED = "bundled"
 TEXTS_AT_ONCE = 64
-
-
-def read_sets(
-    arguments: Iterable[str], most: int | None = None, seed: int = 0
-) -> dict[str, list[CandidateList]]:
-    """Sets of NAME=FILE or NAME=FILE:COUNT arguments, as `benchmarks.quality` takes them.
-
-    Queries without a positive are left out; of the others a seeded sample of COUNT (or `most`).
-    """
-    sets = {}
-    for argument in arguments:
-        name, file = argument.split("=", 1)
-        file, _, count = file.partition(":")
-        lists = [one for one in read_candidate_lists(file) if any(one.ideal or one.labels)]
-        wanted = int(count) if count else most
-        if wanted is not None and wanted < len(lists):
-            lists = random.Random(seed).sample(lists, wanted)
-        sets[name] = lists
-    return sets
 
 
 def pair_logits(

@@ -56,6 +56,11 @@ class Worker:
             preexec_fn=prepare,
         )
 
+    @property
+    def pid(self) -> int:
+        """The number of its process."""
+        return self._process.pid
+
     def ask(self, do: str, **arguments: Any) -> dict[str, Any]:
         """Send one command and wait for its answer.
 

@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.pair_logits import BUNDLED, CACHE, pair_logits, read_sets
+from benchmarks.lists import NAMED, read_sets
+from benchmarks.pair_logits import BUNDLED, CACHE, pair_logits
 from flashrank_lite.calibration import brier, fit, reliability
 from flashrank_lite.evaluation import CandidateList
 from flashrank_lite.logits import activate
@@ -25,7 +26,7 @@ Flags = NDArray[np.bool_]
 def main() -> None:
     """Print the reliability of the sigmoid, and what a calibration makes of it."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--lists", nargs="+", required=True, metavar="NAME=FILE[:COUNT]")
+    parser.add_argument("--lists", nargs="+", required=True, metavar=NAMED)
     parser.add_argument("--model", default=BUNDLED, help="a model folder; none: bundled")
     parser.add_argument("--cache", type=Path, default=CACHE, help="the logits of earlier runs")
     args = parser.parse_args()

@@ -1,11 +1,15 @@
 """The server under load, over the loopback: nothing lost, memory flat, small requests not starved.
 
-    python -m benchmarks.server_load                  # some four minutes
-    python -m benchmarks.server_load --seconds 10 --connections 16
+    python -m benchmarks.server_load                  # some six minutes
+    python -m benchmarks.server_load --scenes load huge --seconds 10 --connections 16
 
 Prints a table in Markdown, and exits with 1 if a request was neither answered nor refused. Clients
 are one more process on the same cores, so the server has fewer than the library that it is compared
 with, which runs alone.
+
+The scenes: `load`, mixed sizes on all connections; `huge`, a client of ten passages beside four
+that send a thousand; `rude`, beside clients that hang up or stall; `killed`, two workers of which
+one is killed while eight clients keep both busy.
 """
 
 from __future__ import annotations
@@ -22,7 +26,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,7 +38,9 @@ from benchmarks.texts import EXAMPLES
 MIX = (10, 10, 1, 10, 100, 10, 10, 1, 10, 30)  # passages of a request, in turn
 QUERY = "where did agriculture first arise"
 ANSWERED, REFUSED = 200, (429, 503)
+SCENES = ("load", "huge", "rude", "killed")
 WARM_UP = 2.0  # seconds
+LONGEST_WAIT = 5.0  # seconds after a refusal
 PATIENCE = 300.0  # for an answer; longer means that it is lost
 
 
@@ -79,43 +85,65 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--seconds", type=float, default=60.0, help="of the mixed load")
     parser.add_argument("--connections", type=int, default=64)
+    parser.add_argument("--scenes", nargs="+", choices=SCENES, default=SCENES)
     arguments = parser.parse_args()
     rows: list[tuple[str, str]] = []
     lost = 0
-    library = library_pairs_per_second(min(arguments.seconds, 20.0))
-    rows.append(("library alone, same mix", f"{library:.0f} pairs/s"))
-    with server() as (port, process):
-        before = resident(process.pid)
-        began = time.perf_counter()
-        tally, peak = asyncio.run(
-            load(port, arguments.connections, arguments.seconds, MIX, process.pid)
-        )
-        rate = tally.pairs / (time.perf_counter() - began)  # the last answers come after the end
-        rows += [
-            (f"mixed load, {arguments.connections} connections", f"{rate:.0f} pairs/s"),
-            ("of the library's", f"{rate / library:.2f}"),
-            ("answers by status", told(tally)),
-            ("p50 / p99 of 10 passages", milliseconds(tally, 10)),
-            ("p50 / p99 of 100 passages", milliseconds(tally, 100)),
-            ("resident before, greatest, after", f"{before}, {peak}, {resident(process.pid)} MB"),
-        ]
-        lost += tally.lost()
-        small = asyncio.run(beside_huge(port, arguments.seconds / 3))
-        rows.append(
-            ("p50 / p99 of 10 passages, four others sending 1,000", milliseconds(small, 10))
-        )
+    if "load" in arguments.scenes:
+        found, missing = under_load(arguments.connections, arguments.seconds)
+        rows, lost = rows + found, lost + missing
+    if "huge" in arguments.scenes:
+        with server() as (port, _):
+            small = asyncio.run(beside_huge(port, arguments.seconds / 3))
+        name = "p50 / p99 of 10 passages, four others sending 1,000"
+        rows += [(name, milliseconds(small, 10)), ("their answers", told(small))]
         lost += small.lost()
-        rude = asyncio.run(beside_rude(port, arguments.seconds / 3))
+    if "rude" in arguments.scenes:
+        with server() as (port, _):
+            rude = asyncio.run(beside_rude(port, arguments.seconds / 3))
         rows.append(("beside clients that hang up or stall: answers", told(rude)))
         lost += rude.lost()
-    with server("--workers", "2", "--threads", "1") as (port, process):
-        killed = asyncio.run(with_a_killed_worker(port, process.pid, arguments.seconds / 3))
-        rows.append(("two workers, one killed: answers, and broken connections", told(killed)))
-        lost += killed.lost() - killed.statuses["broken"]
+    if "killed" in arguments.scenes:
+        kill = kill_a_worker(arguments.seconds / 3)
+        broken = f"{told(kill.tally)}; {kill.held} were on it"
+        rows += [
+            ("two workers, one killed: answers, and broken connections", broken),
+            ("a new worker had its first request after", f"{kill.seconds:.1f} s"),
+        ]
+        lost += kill.lost()
     print("| what | measured |\n|---|---:|")
     for name, value in rows:
         print(f"| {name} | {value} |")
     return 1 if lost else 0
+
+
+def under_load(connections: int, seconds: float) -> tuple[list[tuple[str, str]], int]:
+    """The mix on all connections, beside the library alone; rows of the table, and what was lost.
+
+    The library runs before and after, and the mean counts: a machine's speed drifts.
+    """
+    library = [library_pairs_per_second(min(seconds / 3, 20.0))]
+    with server() as (port, process):
+        before = resident(process.pid)
+        began = time.perf_counter()
+        tally, peak = asyncio.run(load(port, connections, seconds, process.pid))
+        rate = tally.pairs / (time.perf_counter() - began)  # the last answers come after the end
+        after = resident(process.pid)
+    library.append(library_pairs_per_second(min(seconds / 3, 20.0)))
+    rows = [
+        (
+            "library alone, same mix, before and after",
+            " and ".join(f"{one:.0f}" for one in library),
+        ),
+        (f"mixed load, {connections} connections", f"{rate:.0f} pairs/s"),
+        ("of the library's", f"{rate / float(np.mean(library)):.2f}"),
+        ("answers by status", told(tally)),
+        ("p50 / p99 of 1 passage", milliseconds(tally, 1)),
+        ("p50 / p99 of 10 passages", milliseconds(tally, 10)),
+        ("p50 / p99 of 100 passages", milliseconds(tally, 100)),
+        ("resident before, greatest, after", f"{before}, {peak}, {after} MB"),
+    ]
+    return rows, tally.lost()
 
 
 def library_pairs_per_second(seconds: float) -> float:
@@ -134,14 +162,12 @@ def library_pairs_per_second(seconds: float) -> float:
     raise AssertionError
 
 
-async def load(
-    port: int, connections: int, seconds: float, mix: tuple[int, ...], pid: int
-) -> tuple[Tally, int]:
+async def load(port: int, connections: int, seconds: float, pid: int) -> tuple[Tally, int]:
     """Connections that each send one request after the other; and the greatest memory."""
     tally, texts, peak = Tally(), Texts(), 0
-    end = time.perf_counter() + seconds
+    over = after(seconds)
     clients = [
-        asyncio.create_task(one_after_the_other(port, mix, start, texts, tally, end))
+        asyncio.create_task(one_after_the_other(port, MIX, start, texts, tally, over))
         for start in range(connections)
     ]
     while not all(client.done() for client in clients):
@@ -154,20 +180,20 @@ async def load(
 async def beside_huge(port: int, seconds: float) -> Tally:
     """A client of ten passages, while four others send a thousand each."""
     huge, small = Tally(), Tally()
-    end = time.perf_counter() + seconds
+    over = after(seconds)
     others = [
-        asyncio.create_task(one_after_the_other(port, (1000,), 0, Texts(), huge, end))
+        asyncio.create_task(one_after_the_other(port, (1000,), 0, Texts(), huge, over))
         for _ in range(4)
     ]
     await asyncio.sleep(WARM_UP)
-    await one_after_the_other(port, (10,), 0, Texts(), small, end)
+    await one_after_the_other(port, (10,), 0, Texts(), small, over)
     await asyncio.gather(*others)
     return small
 
 
 async def beside_rude(port: int, seconds: float) -> Tally:
     """Clients of ten passages, beside some that hang up at once and some that never finish."""
-    tally, end = Tally(), time.perf_counter() + seconds
+    tally, over = Tally(), after(seconds)
     stalled = []
     for _ in range(16):
         _, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -176,7 +202,7 @@ async def beside_rude(port: int, seconds: float) -> Tally:
 
     async def hang_up() -> None:
         texts = Texts()
-        while time.perf_counter() < end:
+        while not over():
             _, writer = await asyncio.open_connection("127.0.0.1", port)
             writer.write(request(texts.take(1000)))
             await asyncio.sleep(0.2)
@@ -184,32 +210,83 @@ async def beside_rude(port: int, seconds: float) -> Tally:
 
     rude = [asyncio.create_task(hang_up()) for _ in range(4)]
     await asyncio.gather(
-        *(one_after_the_other(port, (10,), 0, Texts(), tally, end) for _ in range(4)), *rude
+        *(one_after_the_other(port, (10,), 0, Texts(), tally, over) for _ in range(4)), *rude
     )
     for writer in stalled:
         writer.transport.abort()
     return tally
 
 
-async def with_a_killed_worker(port: int, pid: int, seconds: float) -> Tally:
-    """Clients of ten passages, while one of the server's processes is killed."""
-    tally, end = Tally(), time.perf_counter() + seconds
-    clients = [
-        asyncio.create_task(one_after_the_other(port, (10,), 0, Texts(), tally, end))
-        for _ in range(8)
+@dataclass(frozen=True)
+class Kill:
+    """What became of the requests of clients while one of two processes was killed.
+
+    Attributes:
+        tally: of all requests; those without an answer are `broken`.
+        held: connections that the killed process had at that moment: these may break, no others.
+        seconds: until a new process had a request of its own.
+    """
+
+    tally: Tally
+    held: int
+    seconds: float
+
+    def lost(self) -> int:
+        """Requests without an answer that the killed process did not have."""
+        broken = self.tally.statuses["broken"]
+        return self.tally.lost() - min(broken, self.held)
+
+
+def kill_a_worker(seconds: float, clients: int = 8) -> Kill:
+    """Clients of ten passages, one request after the other, while one of two processes is killed.
+
+    Args:
+        seconds: that the clients go on at least, and until a new process has taken a request.
+        clients: that many.
+    """
+    with server("--workers", "2", "--threads", "1") as (port, process):
+        wait_until(lambda: len(serving_children(process.pid)) == 2)
+        return asyncio.run(_kill_a_worker(port, process.pid, seconds, clients))
+
+
+async def _kill_a_worker(port: int, pid: int, seconds: float, clients: int) -> Kill:
+    tally, over = Tally(), asyncio.Event()
+    asking = [
+        asyncio.create_task(one_after_the_other(port, (10,), 0, Texts(), tally, over.is_set))
+        for _ in range(clients)
     ]
+    began = time.perf_counter()
+    before = serving_children(pid)
     await asyncio.sleep(seconds / 3)
-    os.kill(serving_children(pid)[0], signal.SIGKILL)
-    await asyncio.gather(*clients)
-    return tally
+    while not all(connections_of(one, port) for one in before):  # both are at work
+        await asyncio.sleep(0.01)
+    victim = max(before, key=lambda one: connections_of(one, port))
+    os.kill(victim, signal.SIGSTOP)  # so that what it has can be counted
+    held = connections_of(victim, port)
+    os.kill(victim, signal.SIGKILL)
+    killed = time.perf_counter()
+    while not any(connections_of(one, port) for one in {*serving_children(pid)} - {*before}):
+        if time.perf_counter() - killed > PATIENCE:
+            raise TimeoutError("the killed process was not replaced")
+        await asyncio.sleep(0.05)
+    replaced = time.perf_counter() - killed
+    await asyncio.sleep(max(0.0, began + seconds - time.perf_counter()))
+    over.set()
+    await asyncio.gather(*asking)
+    return Kill(tally, held, replaced)
 
 
 async def one_after_the_other(
-    port: int, mix: tuple[int, ...], start: int, texts: Texts, tally: Tally, end: float
+    port: int,
+    mix: tuple[int, ...],
+    start: int,
+    texts: Texts,
+    tally: Tally,
+    over: Callable[[], bool],
 ) -> None:
     """A client: waits for each answer, and as long as it is told to after a refusal."""
     for passages in itertools.islice(itertools.cycle(mix), start % len(mix), None):
-        if time.perf_counter() >= end:
+        if over():
             return
         began = time.perf_counter()
         try:
@@ -223,7 +300,7 @@ async def one_after_the_other(
             continue
         tally.add(passages, str(status), time.perf_counter() - began)
         if wait:
-            await asyncio.sleep(min(wait, max(0.0, end - time.perf_counter())))
+            await asyncio.sleep(min(wait, LONGEST_WAIT))
 
 
 async def ask(port: int, texts: list[str]) -> tuple[int, float]:
@@ -241,36 +318,40 @@ async def ask(port: int, texts: list[str]) -> tuple[int, float]:
 
 
 def request(texts: list[str]) -> bytes:
-    body = json.dumps({"query": QUERY, "texts": texts}).encode()
-    head = f"POST /rerank HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
-    return head.encode() + body
+    body = json.dumps({"query": QUERY, "documents": texts, "model": "default"}).encode()
+    head = "POST /rerank HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
 
 
 @contextmanager
 def server(*flags: str) -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
     """`flashrank-lite serve`, ready."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-m", "flashrank_lite", "serve", "--port", str(port)]
     process = subprocess.Popen([*command, "--log-level", "error", *flags])
     try:
-        wait_until(lambda: ready(port))
+        wait_until(lambda: answers(port))
         yield port, process
     finally:
         process.terminate()
         process.wait()
 
 
-def ready(port: int) -> bool:
-    from urllib.error import URLError
-    from urllib.request import urlopen
+def free_port() -> int:
+    """A port of the loopback that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
 
+
+def answers(port: int) -> bool:
+    """Whether a server ranks."""
     try:
-        with urlopen(f"http://127.0.0.1:{port}/ready") as answer:
-            return bool(answer.status == ANSWERED)
-    except URLError:
+        status, _ = asyncio.run(ask(port, ["a text"]))
+    except (OSError, asyncio.IncompleteReadError):
         return False
+    return status == ANSWERED
 
 
 def wait_until(true: Callable[[], Any]) -> None:
@@ -279,6 +360,26 @@ def wait_until(true: Callable[[], Any]) -> None:
         if time.monotonic() > deadline:
             raise TimeoutError("the server did not start")
         time.sleep(0.1)
+
+
+def after(seconds: float) -> Callable[[], bool]:
+    """Whether so many seconds have passed since now."""
+    end = time.perf_counter() + seconds
+    return lambda: time.perf_counter() >= end
+
+
+def connections_of(pid: int, port: int) -> int:
+    """Established connections to the port that a process has accepted."""
+    sockets = set()
+    with suppress(OSError):  # it ends, or a descriptor is closed meanwhile
+        for one in Path(f"/proc/{pid}/fd").iterdir():
+            with suppress(OSError):
+                sockets.add(one.readlink().name)
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return sum(
+        row[1].endswith(f":{port:04X}") and row[3] == "01" and f"socket:[{row[9]}]" in sockets
+        for row in rows
+    )
 
 
 def serving_children(pid: int) -> list[int]:

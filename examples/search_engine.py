@@ -44,11 +44,12 @@ def main() -> int:
     parser.add_argument("--rerank", metavar="URL", help="a running flashrank-lite serve")
     parser.add_argument("--key", help="of that server")
     parser.add_argument("--model", help="as of Ranker (default: the bundled model)")
+    parser.add_argument("--file", help="the graph of it to run, as in model.onnx")
     arguments = parser.parse_args()
     if arguments.rerank:
         rerank = over_http(arguments.rerank, arguments.key)
     else:
-        rerank = in_process(arguments.model)
+        rerank = in_process(arguments.model, arguments.file)
     if arguments.engine == "latency":
         latency(rerank)
         return 0
@@ -73,11 +74,11 @@ def main() -> int:
     return 0
 
 
-def in_process(model: str | None) -> Rerank:
+def in_process(model: str | None, file: str | None = None) -> Rerank:
     """With the library."""
     from flashrank_lite import Ranker
 
-    ranker = Ranker(model)
+    ranker = Ranker(model, file=file)
     ranker.rank("warm", ["up"])
     return lambda query, texts: [hit.index for hit in ranker.rank(query, texts)]
 

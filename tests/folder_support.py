@@ -2,8 +2,11 @@
 
 import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Any
+
+from flashrank_lite.models import manifest
 
 
 def facts(file: Path) -> dict[str, Any]:
@@ -51,3 +54,18 @@ def hf_folder(folder: Path, config: dict[str, Any] | None, *graphs: str, **token
     if tokenizer:
         (folder / "tokenizer_config.json").write_text(json.dumps(tokenizer))
     return folder
+
+
+def manifest_keys(folder: Path) -> set[str]:
+    """The keys of a folder's reranker.json, and of each graph in it."""
+    written = json.loads((folder / "reranker.json").read_text(encoding="utf-8"))
+    return written.keys() | {key for variant in written["variants"] for key in variant}
+
+
+def documented(*keys: str) -> set[str]:
+    """Of `keys`, those that the description of reranker.json explains."""
+    text = (manifest.__doc__ or "").split("Format 1", 1)[1]
+    lines = [line.strip() for line in text.splitlines()]
+    starts = [re.match(r"[\w, ]+(?=:)|\w+", line) for line in lines]
+    words = {word for start in starts if start for word in re.findall(r"\w+", start[0])}
+    return words & {*keys}

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import statistics
 import sys
 from pathlib import Path
@@ -18,7 +19,7 @@ sys.path.append(str(ROOT))  # the harness is not part of the package
 from benchmarks import cells, extras  # noqa: E402
 from benchmarks.engines import ENGINES, NANO, OURS, RATIOS, REFERENCE, Engine  # noqa: E402
 from benchmarks.environments import Environments  # noqa: E402
-from benchmarks.measure import Bench, _compare  # noqa: E402
+from benchmarks.measure import Bench, compare  # noqa: E402
 from benchmarks.processes import Worker, WorkerFailed  # noqa: E402
 from benchmarks.report import KEPT, ratios, report, write_report  # noqa: E402
 from benchmarks.results import Results  # noqa: E402
@@ -95,7 +96,7 @@ def test_a_worker_gives_the_scores_of_the_library_and_counts_its_costs(bench):
 def test_a_worker_has_the_cores_that_it_was_given_and_no_more(bench):
     worker, _ = bench.start(nano(), "none", 1)
     with worker:
-        assert os.sched_getaffinity(worker._process.pid) == {*bench.cores}
+        assert os.sched_getaffinity(worker.pid) == {*bench.cores}
 
 
 def test_the_profile_of_a_worker_names_the_products(bench, tmp_path):
@@ -119,7 +120,7 @@ def test_an_engine_that_raises_says_why_and_its_worker_lives_on(bench):
 
 def test_a_worker_that_dies_is_reported_and_not_waited_for(bench):
     with Worker(Path(sys.executable), bench.cores) as worker:
-        worker._process.kill()
+        os.kill(worker.pid, signal.SIGKILL)
         with pytest.raises(WorkerFailed, match="killed"):
             worker.ask("memory")
 
@@ -157,7 +158,7 @@ def test_a_worker_under_limits_has_them_and_leaves_no_group_behind(bench):
             assert all(group.exists() for group in groups)
             with Worker(Path(sys.executable), bench.cores, join) as worker:
                 worker.ask("memory")
-                here = Path(f"/proc/{worker._process.pid}/cgroup").read_text()
+                here = Path(f"/proc/{worker.pid}/cgroup").read_text()
     except OSError as error:
         pytest.skip(f"control groups cannot be made here: {error}")
     assert all(f"/{group.name}" in here for group in groups)
@@ -184,7 +185,7 @@ def test_wrong_scores_are_seen():
     ours = [0.9, 0.5, 0.1]
     scores = {REFERENCE: ours, "fastembed, fp32": [0.9, 0.1, 0.5], OURS: [0.88, 0.52, 0.1]}
     records = {engine.name: {} for engine in engines}
-    _compare(engines, scores, records)
+    compare(engines, scores, records)
     assert records["fastembed, fp32"]["agrees"] is False
     assert records["fastembed, fp32"]["same_order"] == pytest.approx(2 / 3)
     assert records[OURS]["same_order"] == 1

@@ -256,12 +256,24 @@ def test_the_baseline_may_be_bm25_and_a_fusion_blends_with_it(capsys):
     assert plain[1]["per_query"] != blended[1]["per_query"]
 
 
+def test_settings_of_one_model_are_for_it_alone_and_win_over_those_for_all(capsys):
+    blended = "nano:fusion=linear,weight=0"  # all first stage
+    models = ("--model", "nano", "--model", blended, "--weight", "1", "--top", "6")
+    assert run(*models, "--format", "json", "--measures", "AP", "--fusion", "linear") == 0
+    first, alone, same = json.loads(capsys.readouterr().out)["systems"]
+    assert [alone["name"], same["name"]] == ["nano", blended]
+    assert same["per_query"] == first["per_query"] != alone["per_query"]
+
+
 @pytest.mark.parametrize(
     ("words", "message", "status"),
     [
         (["eval"], "give DATA, or --run", 2),
         (["eval", "{data}", "--model", "nano", "--model", "nano"], "the same --model twice", 2),
         (["eval", "{data}", "--fusion", "rrf"], "add --first-stage bm25", 2),
+        (["eval", "{data}", "--model", "nano:fusion=rrf"], "add --first-stage bm25", 2),
+        (["eval", "{data}", "--model", "nano:long=no"], "--model nano:long=no: argument", 2),
+        (["eval", "{data}", "--model", "nano:nope=1"], "unrecognized arguments: --nope=1", 2),
         (["eval", "{data}", "--measures", "nope"], "'nope' is not a measure", 1),
         (["eval", "{data}", "--out", "{data}/a.html"], "there is no such folder", 2),
         (["eval", "{data}.gone"], "No such file", 1),

@@ -1,7 +1,10 @@
 """Every layout of judged data comes out as the same queries, candidates and judgments."""
 
+import gzip
 import json
+import re
 import shutil
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -125,6 +128,52 @@ def test_a_run_says_what_the_first_stage_of_a_folder_found(tmp_path):
     assert [passage.first_stage for passage in data.queries[0].passages] == [9.5, 9.0]
     assert "1 candidates left out: their id was in the list before" in data.notes
     assert "1 judged queries left out: they are not in the run" in data.notes
+
+
+def test_of_a_large_collection_only_what_the_run_names_is_kept_in_memory(tmp_path):
+    folder = t2ranking(tmp_path / "set")
+    filler = "Nothing that anybody asked for. " * 40
+    with open(folder / "collection.tsv", "a", encoding="utf-8") as file:
+        file.writelines(f"more{number}\t{filler}\n" for number in range(20_000))  # 26 MB
+    run = lines(tmp_path / "a.run", ["q1 Q0 d1 1 9.5 x", "q2 Q0 d4 1 9.0 x", "q9 Q0 gone 1 1 x"])
+    tracemalloc.start()
+    try:
+        data = read_data(DataFiles(str(folder), split="dev", run=str(run)))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert [[one.text for one in query.passages] for query in data.queries] == [[WALL], [BUTTER]]
+    assert peak < 5_000_000
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("d1\tfine\nd2\tcaf\u00e9\n".encode("cp1252"), "collection.tsv:2: not UTF-8"),
+        (b"d1\tfine\nd2\ta\0b\n", "line 2 has a NUL character"),
+        (b"d1\tfine\nno tab\n", "collection.tsv:2: not an id, a tab and a text"),
+    ],
+)
+def test_a_line_of_a_collection_that_cannot_be_read_is_named(content, said, tmp_path):
+    folder = t2ranking(tmp_path / "set")
+    (folder / "collection.tsv").write_bytes(content)
+    run = lines(tmp_path / "a.run", ["q1 Q0 d1 1 9.5 x"])
+    with pytest.raises(InvalidInput, match=re.escape(said)):
+        read_data(DataFiles(str(folder), split="dev", run=str(run)))
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_collection_may_have_a_mark_be_compressed_or_end_its_lines_otherwise(encoding, tmp_path):
+    folder = t2ranking(tmp_path / "set")
+    text = (folder / "collection.tsv").read_text("utf-8").replace("\n", "\r\n")
+    (folder / "collection.tsv").unlink()
+    (folder / "collection.tsv.gz").write_bytes(gzip.compress(text.encode(encoding)))
+    run = lines(tmp_path / "a.run", ["q2 Q0 d4 1 9.0 x"])
+    files = DataFiles(str(folder), split="dev", run=str(run))
+    assert read_data(files).queries[0].passages[0].text == BUTTER
+    (folder / "collection.tsv.gz").unlink()
+    (folder / "collection.tsv").write_bytes(text.encode(encoding))
+    assert read_data(files).queries[0].passages[0].text == BUTTER
 
 
 def test_a_title_stands_before_the_text_of_a_collection_unless_a_field_is_named(tmp_path):

@@ -6,7 +6,7 @@ from export_support import require_export
 
 require_export()
 
-from onnx import TensorProto, helper  # noqa: E402
+from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
 from flashrank_lite.export.graph import calibration  # noqa: E402
 
@@ -47,3 +47,35 @@ def test_rows_are_drawn_from_all_text_and_never_from_padding(monkeypatch, most):
     assert len({*drawn}) == len(drawn)
     assert {*drawn} <= text
     assert len({value // 1000 for value in drawn}) > 3  # of many batches, not of the last one
+
+
+def streams():
+    """Two texts in, a matrix for both, another for the second alone, a third for its sum."""
+    inputs = [helper.make_tensor_value_info(n, TensorProto.FLOAT, ["n", 8]) for n in "abc"]
+    nodes = [
+        helper.make_node("MatMul", ["a", "shared"], ["as"]),
+        helper.make_node("MatMul", ["b", "shared"], ["bs"]),
+        helper.make_node("MatMul", ["b", "own"], ["bo"]),
+        helper.make_node("MatMul", ["c", "other"], ["co"]),
+        helper.make_node("Sum", ["as", "bs", "bo", "co"], ["logits"]),
+    ]
+    out = helper.make_tensor_value_info("logits", TensorProto.FLOAT, None)
+    rng = np.random.default_rng(0)
+    matrices = [
+        numpy_helper.from_array(rng.normal(size=(8, 6)).astype(np.float32), name)
+        for name in ("shared", "own", "other")
+    ]
+    graph = helper.make_graph(nodes, "g", inputs, [out], matrices)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+
+
+def test_products_that_share_a_source_or_a_matrix_share_their_divisors():
+    rng = np.random.default_rng(1)
+    feeds = [{name: rng.normal(size=(40, 8)).astype(np.float32) for name in "abc"}]
+    pairs = (("a", "shared"), ("b", "shared"), ("b", "own"), ("c", "other"))
+    plan = [calibration.Product(source, weight) for source, weight in pairs]
+    found = calibration.calibrate(streams(), plan, [], feeds)
+    assert found["a"] is found["b"]
+    assert {*found["a"].matrices} == {"shared", "own"}
+    assert {*found["c"].matrices} == {"other"}
+    assert np.abs(found["a"].divisors - found["c"].divisors).max() > 1e-3

@@ -6,7 +6,6 @@ from export_support import require_export
 
 require_export()
 
-from flashrank_lite.export.graph.calibration import Product, _groups  # noqa: E402
 from flashrank_lite.export.graph.rounding import (  # noqa: E402
     WEIGHT_MAX,
     Matrix,
@@ -72,17 +71,6 @@ def test_an_activation_scale_represents_zero_exactly(rows):
         found = activation_scale(values, [np.eye(96, dtype=np.float32)])
         assert 0 <= found.zero_point <= 255
         assert found.rounded(np.zeros(3, np.float32)).tolist() == [0.0, 0.0, 0.0]
-
-
-def test_products_that_share_a_source_or_a_matrix_are_rounded_together():
-    plan = [
-        Product("a", ("w",)),
-        Product("b", ("x",)),
-        Product("c", ("w",)),  # the other stream of text, through the same layer
-        Product("c", ("y", "z")),
-    ]
-    groups = {frozenset(p.source for p in group) for group in _groups(plan)}
-    assert groups == {frozenset({"a", "c"}), frozenset({"b"})}
 
 
 def test_a_matrix_is_not_fitted_to_a_few_texts(rows, weight):

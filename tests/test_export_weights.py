@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from export_families import pooled, questions
 from export_support import require_export
+from folder_support import documented, manifest_keys
 from hub_support import TOKEN, hub
 
 from flashrank_lite import ChecksumMismatch, InvalidModel, Ranker
@@ -99,6 +100,13 @@ def test_the_manifest_vouches_for_the_weights(exported):
     }
     assert {*GRAPHS, *data} < {*verify(exported / "two")}
     assert "`model.onnx`, `model.onnx_data`" in (exported / "two" / "README.md").read_text()
+
+
+def test_every_key_that_is_written_is_documented(exported):
+    keys = manifest_keys(exported / "two")
+    prompted = "Qwen" in exported.name
+    assert keys >= {"inputs", "padding_side", "data"} | ({"template"} if prompted else set())
+    assert keys - documented(*keys) == set()
 
 
 @pytest.mark.parametrize("damage", ["cut", "gone", "other"])

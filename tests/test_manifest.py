@@ -1,15 +1,12 @@
 """What reranker.json says, and that what is wrong in it is named."""
 
-import json
-import re
 from pathlib import Path
 from typing import Any
 
 import pytest
-from folder_support import folder_with
+from folder_support import documented, folder_with, manifest_keys
 
 from flashrank_lite import InvalidModel
-from flashrank_lite.models import manifest as manifest_module
 from flashrank_lite.models.folder import open_folder
 from flashrank_lite.models.packages import bundled_folder
 from flashrank_lite.models.verification import verify
@@ -23,25 +20,39 @@ def test_the_bundled_model_is_what_its_manifest_says() -> None:
     assert manifest.languages
 
 
-def documented(*keys: str) -> set[str]:
-    """Of `keys`, those that the description of the format explains."""
-    text = (manifest_module.__doc__ or "").split("Format 1", 1)[1]
-    lines = [line.strip() for line in text.splitlines()]
-    starts = [re.match(r"[\w, ]+(?=:)|\w+", line) for line in lines]
-    words = {word for start in starts if start for word in re.findall(r"\w+", start[0])}
-    return words & {*keys}
+# A value of each key that the description explains, other than the toy folder's.
+OTHERS: dict[str, Any] = {
+    "format": 2,
+    "name": "other",
+    "head": {"type": "two_class"},
+    "activation": "sigmoid",
+    "max_length": 64,
+    "variants": [{"file": "model.onnx"}],
+    "files": {},
+    "languages": ["fr"],
+    "license": "apache-2.0",
+    "template": {"segments": ["{query} {passage}"], "instruction": ""},
+    "padding_side": "left",
+    "late_interaction": {"maxsim": 1.0},
+    "token_types": False,
+}
+FOR_PEOPLE = {"inputs"}
 
 
-def test_every_key_that_is_read_or_written_is_documented() -> None:
-    written = (Path(manifest_module.__file__).parents[1] / "export" / "beside.py").read_text()
-    write = written.split("def write_beside(")[1].split("def copy_into(")[0]
-    keys = {*re.findall(r'"(\w+)":', write)} - {"type"}
-    assert {"variants", "file", "requires", "inputs", "padding_side", "template"} <= keys
-    bundled = json.loads((bundled_folder() / "reranker.json").read_text())
-    keys |= bundled.keys() | {key for variant in bundled["variants"] for key in variant}
-    read = Path(manifest_module.__file__).read_text()
-    keys |= {*re.findall(r'(?:data|entry), "(\w+)"', read)}
-    keys |= {*re.findall(r'(?:data|entry)\.get\("(\w+)"', read)}
+def test_every_key_that_is_documented_decides_something(tmp_path: Path) -> None:
+    toy = open_folder(folder_with(tmp_path / "m")).manifest
+    for key, other in OTHERS.items():
+        try:
+            changed = open_folder(folder_with(tmp_path / "m", **{key: other})).manifest
+        except InvalidModel as error:
+            assert key in str(error)  # noqa: PT017
+        else:
+            assert changed != toy, key
+    assert documented(*OTHERS, *FOR_PEOPLE) == {*OTHERS, *FOR_PEOPLE}
+
+
+def test_every_key_of_the_bundled_manifest_is_documented() -> None:
+    keys = manifest_keys(bundled_folder())
     assert keys - documented(*keys) == set()
 
 

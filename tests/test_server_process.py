@@ -11,6 +11,8 @@ import time
 from conftest import PASSAGES, QUERY, ROOT
 from server_support import PATIENCE, command, http, until
 
+from benchmarks.server_load import kill_a_worker
+
 SMALL = {"query": QUERY, "texts": PASSAGES}
 LARGE = {"query": QUERY, "texts": [f"{n} " + "flea dog rust " * 150 for n in range(30)]}
 
@@ -71,6 +73,15 @@ def test_several_processes_serve_one_port_and_a_killed_one_is_replaced():
         process.send_signal(signal.SIGTERM)
         output, _ = process.communicate(timeout=PATIENCE)
         assert process.returncode == 0, output
+
+
+def test_when_a_process_is_killed_nothing_breaks_but_what_it_was_at():
+    kill = kill_a_worker(seconds=3.0, clients=8)  # until a new process has taken a request
+    assert kill.held > 0
+    assert set(kill.tally.statuses) <= {"200", "broken"}
+    assert kill.tally.statuses["broken"] <= kill.held
+    assert kill.lost() == 0
+    assert kill.tally.statuses["200"] > 8
 
 
 def test_a_model_that_is_not_there_ends_it_with_the_reason(tmp_path):

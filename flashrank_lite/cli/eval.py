@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import re
 from contextlib import ExitStack
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from flashrank_lite.cli import flags
 from flashrank_lite.cli.command import Command, UsageError
@@ -21,6 +22,10 @@ BUNDLED = "nano"
 MEASURES = ("nDCG@10", "RR@10", "R@10")
 # --first-stage says here what the baseline is, and a fusion blends with that
 MODEL = tuple(flag for flag in flags.MODEL if flag.argument != "first_stage")
+# nano:long=truncate,fusion=rrf
+_WITH_SETTINGS = re.compile(
+    r"(?P<model>.+?):(?P<settings>[a-z][\w-]*=[^,]+(?:,[a-z][\w-]*=[^,]+)*)"
+)
 
 DESCRIPTION = """\
 Rank the candidates of judged queries with one model or several, and compare with the first stage.
@@ -33,7 +38,8 @@ examples:
   flashrank-lite eval --run examples/agriculture.run --topics examples/agriculture.topics.tsv \\
       --texts examples/agriculture.jsonl --qrels examples/agriculture.qrels
 
---model A --model B compares two models, --out report.html writes a page to look at.
+--model A --model B compares two models, --model nano --model nano:fusion=rrf,weight=0.7 two ways
+to run one; --out report.html writes a page to look at.
 DATA is a file with a query and its passages in each row, as JSONL, JSON, CSV, TSV or Parquet:
 {"query", "candidates": [{"text", "label"}]}, {"query", "positive": [...], "negative": [...]}, or
 columns query, text and label; or a folder as BEIR, CoIR, BRIGHT or T2Ranking have it. A folder
@@ -49,12 +55,14 @@ def run(arguments: argparse.Namespace) -> int:
     from flashrank_lite.progress import progress
 
     names = arguments.model or [BUNDLED]
+    models = [_model(name) for name in names]
     if len(set(names)) < len(names):
         raise UsageError("the same --model twice: they would be equal")
     if arguments.out is not None and not Path(arguments.out).absolute().parent.is_dir():
         raise UsageError(f"--out {arguments.out}: there is no such folder")
     parse_measures(arguments.measures)  # before anything slow
-    data = _read(arguments)
+    blended = any("fusion" in own for _, own in models)
+    data = _read(arguments, blended or arguments.fusion is not None)
 
     from flashrank_lite.cli.screen import Screen, write_json
     from flashrank_lite.ranker import Ranker
@@ -62,7 +70,10 @@ def run(arguments: argparse.Namespace) -> int:
     screen = Screen.of_stdout()
     options = flags.given(arguments, MODEL)
     with ExitStack() as stack, progress(arguments.progress) as report:
-        rankers = [(name, stack.enter_context(Ranker(name, **options))) for name in names]
+        rankers = [
+            (name, stack.enter_context(Ranker(model, **{**options, **own})))
+            for name, (model, own) in zip(names, models, strict=True)
+        ]
         comparison = compare(
             data,
             rankers,
@@ -130,7 +141,25 @@ def _difference(one: Difference) -> list[Cell]:
     return [Cell(text) for text in texts]
 
 
-def _read(arguments: argparse.Namespace) -> JudgedData:
+class _Settings(argparse.ArgumentParser):
+    """The settings of one `--model`."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"--model {self.prog}: {message}")
+
+
+def _model(name: str) -> tuple[str, dict[str, Any]]:
+    """`nano:long=truncate,fusion=rrf` as the model and the arguments of `Ranker` for it alone."""
+    found = _WITH_SETTINGS.fullmatch(name)
+    if found is None:
+        return name, {}
+    parser = _Settings(prog=name, add_help=False, allow_abbrev=False)
+    flags.add(parser, MODEL)
+    own = parser.parse_args([f"--{setting}" for setting in found["settings"].split(",")])
+    return found["model"], flags.given(own, MODEL)
+
+
+def _read(arguments: argparse.Namespace, blended: bool) -> JudgedData:
     from flashrank_lite.evaluation.folders import CANDIDATES
     from flashrank_lite.evaluation.reading import DataFiles, read_data
 
@@ -142,7 +171,7 @@ def _read(arguments: argparse.Namespace) -> JudgedData:
         data = data.by_bm25()
     if arguments.top is not None:
         data = data.first(arguments.top)
-    if arguments.fusion is not None and data.order == "shuffled":
+    if blended and data.order == "shuffled":
         raise UsageError(
             "--fusion blends with a first stage, and this data has none: add --first-stage bm25"
         )
@@ -155,8 +184,9 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
         "--model",
         metavar="M",
         action="append",
-        help="a name, a repository org/name, or a folder; again for another to compare with "
-        "(default: the bundled nano)",
+        help="a name, a repository org/name, or a folder; again for another to compare with. "
+        "The flags of the models hold for all of them; M:long=truncate,fusion=rrf sets some for "
+        "this one (default: the bundled nano)",
     )
     parser.add_argument(
         "--measures",

@@ -141,7 +141,7 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
         "--int8",
         choices=("fast", "accurate"),
         default="fast",
-        help="accurate: an order closer to fp32's, a little slower (default: fast)",
+        help="accurate: an order closer to fp32's, slower and larger (default: fast)",
     )
     parser.add_argument(
         "--require-int8",

@@ -9,10 +9,10 @@ from flashrank_lite.errors import InvalidInput
 from flashrank_lite.evaluation.folders import (
     CANDIDATES,
     read_folder,
-    read_qrels,
     read_trec_files,
 )
 from flashrank_lite.evaluation.judged import JudgedData
+from flashrank_lite.evaluation.qrels import read_qrels
 from flashrank_lite.evaluation.rows import read_rows
 from flashrank_lite.reading import ReadOptions
 

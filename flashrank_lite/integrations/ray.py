@@ -12,13 +12,13 @@ Every actor opens the model once and uses as many threads as it has CPUs (`num_c
 independent of each other: whatever an actor was at when it died, Ray gives to another one.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from flashrank_lite.errors import InvalidInput
-from flashrank_lite.integrations.columns import check_columns, rank_columns, score_column
+from flashrank_lite.integrations.columns import rank_lists, score_pairs
 from flashrank_lite.integrations.opening import ModelName, Options, need, open_ranker
 from flashrank_lite.ranker import Ranker
 
@@ -63,9 +63,7 @@ class ScorePairs:
             InvalidInput: a column is missing, or holds something else than texts.
         """
         query, text, score = self._columns
-        check_columns(_names(batch), [query, text])
-        scores = score_column(self._ranker, _column(batch, query), _column(batch, text))
-        return _with_columns(batch, {score: scores})
+        return _with_columns(batch, {score: score_pairs(self._ranker, batch, query, text)})
 
 
 class RankLists:
@@ -111,10 +109,7 @@ class RankLists:
         query, passages, scores = self._columns
         if not isinstance(batch, pa.Table):
             raise InvalidInput("RankLists needs map_batches(..., batch_format='pyarrow')")
-        check_columns(batch.column_names, [query, passages])
-        ranked, found = rank_columns(
-            self._ranker, _column(batch, query), _column(batch, passages), self._top_k
-        )
+        ranked, found = rank_lists(self._ranker, batch, query, passages, self._top_k)
         field = batch.schema.field(passages)
         return _with_columns(
             batch,
@@ -138,18 +133,6 @@ def _cpu_share(ray: Any) -> int | None:
     except AssertionError:  # what Ray raises in the driver
         return None
     return max(1, int(resources.get("CPU", 0)))
-
-
-def _names(batch: Any) -> list[str]:
-    if isinstance(batch, Mapping):
-        return list(batch)
-    return list(batch.column_names if hasattr(batch, "column_names") else batch.columns)
-
-
-def _column(batch: Any, name: str) -> Sequence[Any]:
-    column = batch[name]
-    values: Sequence[Any] = column.to_pylist() if hasattr(column, "to_pylist") else list(column)
-    return values
 
 
 def _with_columns(batch: Any, columns: Mapping[str, Any]) -> Any:

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import Any
 
-from flashrank_lite.integrations.columns import check_columns, rank_columns, score_column
+from flashrank_lite.integrations.columns import check_columns, rank_lists, score_pairs
 from flashrank_lite.integrations.opening import ModelName, Options, check_options, need, open_ranker
 from flashrank_lite.ranker import Ranker
 
@@ -69,8 +69,7 @@ class ScorePairs:
         query, text, score = self._columns
         ranker = _ranker(self._found_by)
         for frame in frames:
-            scores = score_column(ranker, frame[query].tolist(), frame[text].tolist())
-            yield frame.assign(**{score: scores})
+            yield frame.assign(**{score: score_pairs(ranker, frame, query, text)})
 
 
 class RankLists:
@@ -121,9 +120,7 @@ class RankLists:
         query, passages, scores = self._columns
         ranker = _ranker(self._found_by)
         for frame in frames:
-            ranked, found = rank_columns(
-                ranker, frame[query].tolist(), frame[passages].tolist(), self._top_k
-            )
+            ranked, found = rank_lists(ranker, frame, query, passages, self._top_k)
             yield frame.assign(**{passages: ranked, scores: found})
 
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from flashrank_lite.errors import InvalidInput
 from flashrank_lite.reading.columnar import kind_of as columnar_kind
 from flashrank_lite.reading.columnar import read_rows
-from flashrank_lite.reading.decoding import decode
+from flashrank_lite.reading.decoding import decode, is_plain
 from flashrank_lite.reading.formats import (
     FORMATS,
     USUAL,
@@ -22,7 +22,7 @@ from flashrank_lite.reading.formats import (
     ReadOptions,
     read_values,
 )
-from flashrank_lite.reading.source import STDIN, extension, read_source
+from flashrank_lite.reading.source import STDIN, extension, is_compressed, read_source
 
 if TYPE_CHECKING:
     from flashrank_lite.passages import Passage
@@ -35,11 +35,13 @@ __all__ = [
     "decode",
     "notify",
     "read_file",
+    "read_lines",
     "read_placed",
     "read_source",
 ]
 
 _DEFAULTS = ReadOptions()
+_LOOKED_AT = 4096  # bytes of which a file's kind is told
 
 
 def notify(line: str) -> None:
@@ -89,6 +91,32 @@ def read_placed(
     text = decode(data, name, options.encoding)
     kind = "" if name == STDIN else extension(name)
     return read_values(text, name, kind, options, notice, columns, unwrap)
+
+
+def read_lines(path: str) -> Iterator[str]:
+    """The lines of a text file without their ends, one at a time, so that it may be of any size.
+
+    What is compressed or in UTF-16 is read whole.
+
+    Raises:
+        OSError: the file cannot be read.
+        InvalidInput: it is not text; with the line.
+    """
+    with open(path, "rb") as file:
+        start = file.read(_LOOKED_AT)
+        if is_compressed(start) or not is_plain(start):
+            text = decode(*read_source(path))
+            yield from (line.rstrip("\r") for line in text.split("\n"))
+            return
+        file.seek(0)
+        for number, line in enumerate(file):
+            try:
+                text = line.decode("utf-8")
+            except UnicodeDecodeError:
+                text = "\0"
+            if "\0" in text:
+                text = decode(b"\n" * number + line, path)  # says what is wrong in which line
+            yield (text if number else text.removeprefix("\ufeff")).rstrip("\r\n")
 
 
 def as_passages(placed: Sequence[Placed], options: ReadOptions = _DEFAULTS) -> list[Passage]:

@@ -68,6 +68,12 @@ def decode(data: bytes, name: str, encoding: str | None = None) -> str:
         ) from None
 
 
+def is_plain(start: bytes) -> bool:
+    """Whether a text that starts so can be decoded line by line: no UTF-16 or UTF-32."""
+    mark = next((mark for mark in _MARKS if start.startswith(mark)), codecs.BOM_UTF8)
+    return mark == codecs.BOM_UTF8 and b"\0" not in start
+
+
 def _as_told(data: bytes, name: str, encoding: str, mark: bytes | None) -> str:
     text = _strict(data, name, encoding).removeprefix("\ufeff")
     start = text[:_LOOKED_AT]

@@ -37,6 +37,11 @@ def extension(name: str) -> str:
     return path.suffix.lower()
 
 
+def is_compressed(start: bytes) -> bool:
+    """Whether data that starts so is compressed, as `read_source` knows it."""
+    return any(start.startswith(one) for one in _DECOMPRESSORS)
+
+
 def _decompress(data: bytes, name: str) -> bytes:
     for start, decompress in _DECOMPRESSORS.items():
         if data.startswith(start):

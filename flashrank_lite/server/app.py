@@ -48,7 +48,7 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        service.scheduler = Scheduler(service.settings.scorers)
+        service.scheduler = Scheduler(service.settings.scorers, service.settings.timeout)
         service.scheduler.start()
         loading = asyncio.create_task(_load(service, on_failure))
         if load_first:

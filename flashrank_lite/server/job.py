@@ -39,7 +39,7 @@ class Job:
     Attributes:
         hits: what was found for each pair, in the order of the pairs; None until it is scored.
         cost: tokens that the model will read for all pairs, about, known before any is tokenised.
-        cost_left: of the pairs that are not scored yet.
+        cost_left: of the pairs that were not handed to the model yet.
         tokens: that the model has read for the pairs that are scored.
         done: set when all pairs are scored, or with the error.
         queue_seconds: from the start until the first pair was handed to the model.
@@ -85,6 +85,7 @@ class Job:
             row = self._waiting.popleft()
             rows.append(row)
             taken += self._costs[row]
+        self.cost_left -= taken
         return rows, taken
 
     def begin(self) -> None:
@@ -113,7 +114,6 @@ class Job:
             row = rows[hit.index]
             self.hits[row] = replace(hit, index=row)
         self.tokens += tokens
-        self.cost_left -= sum(self._costs[row] for row in rows)
         self.scoring_seconds += seconds
         self.tokenizing_seconds += tokenizing
         self._unscored -= len(rows)

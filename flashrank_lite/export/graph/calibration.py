@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,11 +14,9 @@ from flashrank_lite.export.graph.nodes import Feeds, watch
 from flashrank_lite.export.graph.rounding import (
     Matrix,
     Scale,
-    TokenScale,
     activation_scale,
     round_matrix,
     smoothing,
-    token_scale,
 )
 from flashrank_lite.export.graph.weights import value
 
@@ -50,7 +48,7 @@ class Rounded:
 
     divisors: NDArray[np.float32]
     folded: bool
-    scales: Mapping[str, Scale | TokenScale]
+    scales: Mapping[str, Scale]
     matrices: Mapping[str, Matrix]
 
 
@@ -59,7 +57,6 @@ def calibrate(
     plan: Sequence[Product],
     attentions: Sequence[Attention],
     feeds: Sequence[Feeds],
-    by_token: Container[str] = (),
 ) -> dict[str, Rounded]:
     """Round the products in `plan`; each source maps to the result of its group.
 
@@ -68,7 +65,6 @@ def calibrate(
         plan: all products that shall be rounded.
         attentions: the attention in the graph.
         feeds: batches of real text.
-        by_token: the sources that shall have a scale for each token.
     """
     graph = model.graph
     rows = sample(model, sorted({product.source for product in plan}), feeds)
@@ -101,11 +97,8 @@ def calibrate(
     for group, by, done in zip(groups, divisors, folded, strict=True):
         smooth = {product.source: rows[product.source] / by for product in group}
         wide = {product.weight: matrix(product.weight) * by[:, None] for product in group}
-        scales: dict[str, Scale | TokenScale] = {
-            name: (token_scale if name in by_token else activation_scale)(
-                found, list(wide.values())
-            )
-            for name, found in smooth.items()
+        scales: dict[str, Scale] = {
+            name: activation_scale(found, list(wide.values())) for name, found in smooth.items()
         }
         matrices = {}
         for name, weight in wide.items():

@@ -24,7 +24,6 @@ from flashrank_lite.errors import InvalidModel
 from flashrank_lite.export.graph.attention import find_attention, fuse_attention
 from flashrank_lite.export.graph.calibration import Product, Rounded, calibrate
 from flashrank_lite.export.graph.nodes import Feeds, drop_unused
-from flashrank_lite.export.graph.rounding import TokenScale
 from flashrank_lite.export.graph.weights import value
 
 MICROSOFT = "com.microsoft"  # the domain of onnxruntime's own operators
@@ -39,8 +38,8 @@ def quantise_products(
     Args:
         model: an fp32 graph; constants are initializers.
         batches: inputs of the graph on real text, to calibrate the activations on.
-        accurate: a scale for each token where a matrix narrows (the second product of a
-            feed-forward layer), which half of the rounding's damage comes from.
+        accurate: products with a matrix that narrows (the second of a feed-forward layer) stay
+            fp32: more than half of the rounding's damage comes from them.
 
     Returns:
         `model`.
@@ -52,22 +51,22 @@ def quantise_products(
     feeds = list(batches)
     _split_gelu(graph)
     constants = {tensor.name: tensor for tensor in graph.initializer}
-    products = {node.name for node in graph.node if _is_product(node, constants)}
+    products = {
+        node.name
+        for node in graph.node
+        if _is_product(node, constants) and not (accurate and _narrows(node, constants))
+    }
     if not products:
         raise InvalidModel("the graph has no matrix product with a constant: nothing to quantise")
     plan = [Product(n.input[0], n.input[1]) for n in graph.node if n.name in products]
     attentions = find_attention(model, feeds)
-    narrowing = {
-        p.source for p in plan if constants[p.weight].dims[0] > constants[p.weight].dims[1]
-    }
-    rounded = calibrate(model, plan, attentions, feeds, narrowing if accurate else ())
+    rounded = calibrate(model, plan, attentions, feeds)
     divided = {
         found.value_weight: rounded[found.output].divisors
         for found in attentions
         if found.value_weight and found.output in rounded and rounded[found.output].folded
     }
-    version = next(entry.version for entry in model.opset_import if entry.domain == "")
-    writer = _Writer(graph, rounded, divided, version)
+    writer = _Writer(graph, rounded, divided)
     for node in list(graph.node):
         if node.name in products:
             writer.product(node)
@@ -87,7 +86,6 @@ class _Writer:
         graph: the fp32 graph; constants are added to it.
         rounded: what the products come to, by their source.
         divided: by what the columns of a product with a matrix are divided, by its name.
-        version: of the ONNX operators.
     """
 
     def __init__(
@@ -95,11 +93,10 @@ class _Writer:
         graph: onnx.GraphProto,
         rounded: Mapping[str, Rounded],
         divided: Mapping[str, NDArray[np.float32]],
-        version: int,
     ) -> None:
         self.nodes: list[onnx.NodeProto] = []
         self._graph = graph
-        self._rounded, self._divided, self._version = rounded, divided, version
+        self._rounded, self._divided = rounded, divided
         self._constants = {tensor.name: tensor for tensor in graph.initializer}
         self._done: set[str] = set()
         self._readers: dict[str, list[onnx.NodeProto]] = {}
@@ -130,13 +127,6 @@ class _Writer:
                 bias = ""
         if self._first(f"{weight}_s8"):
             self._add_matrix(weight, source, bias)
-        if isinstance(self._rounded[source].scales[source], TokenScale):
-            inputs[2:3], inputs[6:] = [f"{source}_one"], []
-            plain, scaled = f"{output}_by_token", f"{output}_unbiased"
-            self._operator("MatMulIntegerToFloat", inputs, plain, domain=MICROSOFT)
-            self._operator("Mul", [plain, f"{source}_scale"], scaled)
-            self._operator("Add", [scaled, f"{weight}_bias"], output)
-            return
         self.nodes.append(
             helper.make_node(
                 *("MatMulIntegerToFloat", inputs, [output]),
@@ -156,9 +146,6 @@ class _Writer:
             self.nodes.append(
                 helper.make_node("Mul", [name, f"{name}_factors"], [smooth], name=smooth)
             )
-        if isinstance(scale, TokenScale):
-            self._quantise_by_token(name, smooth, scale)
-            return
         self._add(f"{name}_scale", np.array(scale.scale, np.float32))
         self._add(f"{name}_zero", np.array(scale.zero_point, np.uint8))
         inputs = [smooth, f"{name}_scale", f"{name}_zero"]
@@ -171,35 +158,6 @@ class _Writer:
                 domain=MICROSOFT,
             )
         )
-
-    def _quantise_by_token(self, name: str, smooth: str, scale: TokenScale) -> None:
-        moved = smooth
-        if scale.shift.any():
-            moved = f"{name}_moved"
-            self._add(f"{name}_shift", scale.shift)
-            self._operator("Add", [smooth, f"{name}_shift"], moved)
-        self._add(f"{name}_one", np.array(1, np.float32))
-        self._add(f"{name}_zero", np.array(scale.zero_point, np.uint8))
-        self._add(f"{name}_step", np.array(1 / scale.levels, np.float32))
-        self._add(f"{name}_least", np.array(1e-8, np.float32))
-        magnitude = moved
-        if scale.zero_point:
-            magnitude = f"{name}_magnitude"
-            self._operator("Abs", [moved], magnitude)
-        top, guarded = f"{name}_top", f"{name}_guarded"
-        if self._version < 18:
-            self._operator("ReduceMax", [magnitude], top, axes=[-1], keepdims=1)
-        else:
-            self._add(f"{name}_last", np.array([-1]))
-            self._operator("ReduceMax", [magnitude, f"{name}_last"], top, keepdims=1)
-        self._operator("Max", [top, f"{name}_least"], guarded)
-        self._operator("Mul", [guarded, f"{name}_step"], f"{name}_scale")
-        self._operator("Div", [moved, f"{name}_scale"], f"{name}_ratio")
-        inputs = [f"{name}_ratio", f"{name}_one", f"{name}_zero"]
-        self._operator("QuantizeLinear", inputs, f"{name}_u8", domain=MICROSOFT)
-
-    def _operator(self, operator: str, inputs: list[str], output: str, **more: Any) -> None:
-        self.nodes.append(helper.make_node(operator, inputs, [output], name=output, **more))
 
     def _add_matrix(self, name: str, source: str, bias: str) -> None:
         matrix = self._rounded[source].matrices[name]
@@ -246,3 +204,8 @@ def _is_product(node: onnx.NodeProto, constants: Mapping[str, onnx.TensorProto])
         return False
     dims = constants[node.input[1]].dims
     return len(dims) == 2 and min(dims) >= SMALLEST_SIDE
+
+
+def _narrows(node: onnx.NodeProto, constants: Mapping[str, onnx.TensorProto]) -> bool:
+    inner, columns = constants[node.input[1]].dims
+    return bool(inner > columns)
