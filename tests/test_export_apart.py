@@ -25,9 +25,9 @@ if os.environ.get("FLASHRANK_LITE_REQUIRE_EXPORT") != "1":
 import torch  # noqa: E402
 from safetensors.torch import load_file, save_file  # noqa: E402
 from sentence_transformers import MultiVectorEncoder, SentenceTransformer  # noqa: E402
-from sentence_transformers.base.modules import Dense, Transformer  # noqa: E402
+from sentence_transformers.base.modules import Dense, Normalize, Transformer  # noqa: E402
 from sentence_transformers.multi_vector_encoder.modules import MultiVectorMask  # noqa: E402
-from sentence_transformers.sentence_transformer.modules import Normalize, Pooling  # noqa: E402
+from sentence_transformers.sentence_transformer.modules import Pooling  # noqa: E402
 
 from flashrank_lite.export import export_folder, read_checkpoint  # noqa: E402
 from flashrank_lite.export.checkpoints.apart import Prompts  # noqa: E402
@@ -100,7 +100,7 @@ def stanford(folder):
     (folder / "artifact.metadata").write_text(json.dumps({**stated, "doc_maxlen": 90}))
 
 
-def native(folder):
+def native(folder, unit=True):
     """As sentence-transformers saves a `MultiVectorEncoder` of its own."""
     backbone(folder.with_name("backbone"))
     dense = Dense(64, WIDTH, bias=False, module_input_name="token_embeddings")
@@ -113,6 +113,7 @@ def native(folder):
         ),
         dense,
         MultiVectorMask(["the", "."], skiplist_tasks=["query", "document"]),
+        *([Normalize(module_input_name="token_embeddings")] if unit else []),
     ]
     model = MultiVectorEncoder(modules=modules, prompts={"query": "ask: ", "document": "read: "})
     model.similarity_fn_name = "meanmaxsim"
@@ -123,7 +124,10 @@ COLBERT: dict[str, Any] = {
     "pylate": pylate,
     "pylate, expansion attended": lambda folder: pylate(folder, attend_to_expansion_tokens=True),
     "pylate, without expansion": lambda folder: pylate(folder, do_query_expansion=False),
-    "pylate, ModernBERT": lambda folder: pylate(folder, "modernbert", skiplist_words=["a", "."]),
+    # no longer than its window of attention reaches from the end of an empty query
+    "pylate, ModernBERT": lambda folder: pylate(
+        folder, "modernbert", skiplist_words=["a", "."], query_length=10
+    ),
     "stanford": stanford,
     "sentence-transformers": native,
 }
@@ -239,6 +243,9 @@ def test_a_colbert_model_without_its_projection_is_refused(tmp_path):
     (tmp_path / "pylate" / "modules.json").write_text(json.dumps(entries[:1]))
     with pytest.raises(InvalidModel, match="it has no projection"):
         read_checkpoint(tmp_path / "pylate")
+    native(tmp_path / "native", unit=False)
+    with pytest.raises(InvalidModel, match="without a Normalize"):
+        read_checkpoint(tmp_path / "native")
     stanford(tmp_path / "stanford")
     file = tmp_path / "stanford" / "model.safetensors"
     weights = {name: tensor for name, tensor in load_file(file).items() if name[:6] != "linear"}
@@ -308,6 +315,7 @@ def test_prompts_may_be_given_where_a_checkpoint_has_none(tmp_path, capsys):
     status = main(["export", str(saved), str(tmp_path / "out"), "--precision", "fp32", *arguments])
     assert status == 0, capsys.readouterr().err
     query, passages = questions()[0]
+    passages = passages[:FIT]
     prompted = ["passage: " + passage for passage in passages]
     with Ranker(tmp_path / "out") as ranker:
         expected = expect(saved, "query: " + query, prompted)

@@ -208,8 +208,12 @@ def _projections(checkpoint: Checkpoint) -> tuple[list[torch.nn.Module], dict[st
             mask = read_json(folder / "config.json") or {}
             if mask.get("keep_only_token_ids"):
                 raise _refused(checkpoint, "it scores the tokens of images")
-        elif kind not in ("Normalize", "Dropout"):  # states are brought to length 1 in any case
+        elif kind not in ("Normalize", "Dropout"):  # states are brought to length 1 when compared
             raise _refused(checkpoint, f"its module {kind} is not one that ColBERT models have")
+    stated = read_json(checkpoint.folder / _CONFIG) or {}
+    kinds = {kind for kind, _ in rest}
+    if stated.get("model_type") == "MultiVectorEncoder" and "Normalize" not in kinds:
+        raise _refused(checkpoint, "it compares states as long as they are, without a Normalize")
     return steps, mask
 
 
