@@ -28,7 +28,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from benchmarks.pair_logits import read_sets
+from benchmarks.lists import read_sets
 from flashrank_lite import Ranker
 from flashrank_lite.evaluation import CandidateList, mean_ndcg
 
