@@ -191,7 +191,11 @@ def test_texts_are_logged_where_the_settings_say_so(logged):
 
 def test_a_log_line_holds_sizes_and_times(server: Server, logged):
     server.post("/rerank", BODY, **{"X-Request-Id": "line-1"})
-    line = next(line for line in logged().splitlines() if "id=line-1" in line)
+    deadline = time.monotonic() + 10  # it is written once the answer is out
+    while not (lines := [line for line in logged().splitlines() if "id=line-1" in line]):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    (line,) = lines
     facts = dict(part.split("=", 1) for part in line.split())
     assert facts["passages"] == str(len(PASSAGES))
     assert facts["chars"] == str(sum(map(len, PASSAGES)))

@@ -68,7 +68,8 @@ def found_lexically(queries: Sequence[str], passages: Sequence[str], count: int)
     """`count` passages: the queries' first by BM25, then their second, and so on."""
     from sklearn.feature_extraction.text import CountVectorizer
 
-    vectorizer = CountVectorizer(token_pattern=r"\w+", max_df=COMMON, min_df=2, dtype=np.float32)
+    most = max(2, int(COMMON * len(passages)))
+    vectorizer = CountVectorizer(token_pattern=r"\w+", max_df=most, min_df=2, dtype=np.float32)
     counts = vectorizer.fit_transform(passages).tocsr()
     lengths = np.asarray(counts.sum(1)).ravel()
     frequencies = np.bincount(counts.indices, minlength=counts.shape[1])
