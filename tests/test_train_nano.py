@@ -4,7 +4,6 @@ import gzip
 import importlib.util
 import json
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -134,23 +133,6 @@ def test_a_few_steps_make_a_model_folder_that_ranks_and_a_second_run_goes_on(
     assert "model: " not in log
 
 
-def test_a_larger_choice_of_texts_adds_to_what_a_smaller_one_computed(
-    data: Path, backbone: Path, tmp_path: Path
-) -> None:
-    def texts_read(log: str) -> int:
-        return int(re.findall(r"model: (\d+) of", log)[-1])
-
-    work, out = tmp_path / "work", tmp_path / "out"
-    little = ["--rows", "8", "--web-queries", "4", "--web-passages", "6", "--prepare", "1"]
-    first = train(data, backbone, work, out, *little)
-    second = train(data, backbone, work, out, "--prepare", "1")
-    total = int(re.findall(r"(\d+) texts,", second)[-1])
-    assert (
-        texts_read(first) + texts_read(second) <= total + 20
-    )  # some queries of their words differ
-    assert not out.exists()
-
-
 def test_the_model_that_ships_gives_its_weights_back_to_go_on_from() -> None:
     folder = ROOT / "flashrank_lite" / "models" / "nano"
     student = NanoRanker(NANO)
@@ -174,17 +156,3 @@ def test_the_model_that_ships_gives_its_weights_back_to_go_on_from() -> None:
     with Ranker() as ranker:
         shipped = ranker.score(query, passages)
     np.testing.assert_allclose(1 / (1 + np.exp(-np.array(logits))), shipped, atol=0.02)
-
-
-def test_small_keeps_all_layers_of_its_backbone_and_learns_above_the_frozen_ones(
-    data: Path, backbone: Path, tmp_path: Path
-) -> None:
-    made = ["--student", "small", "--bge", str(backbone), "--lower", "4", "--frozen", "4"]
-    log = train(data, backbone, tmp_path / "work", tmp_path / "small", *made, "--distil-steps", "0")
-    assert "distil" not in re.sub("settings: .*", "", log)
-    manifest = json.loads((tmp_path / "small" / "reranker.json").read_text())
-    assert manifest["name"] == "small"
-    assert manifest["late_interaction"]["maxsim"] > 0
-    passages = ["the sun is a star", "bread is baked from flour", "comb jellies live in the sea"]
-    with Ranker(tmp_path / "small") as ranker:
-        assert ranker.score("where do comb jellies live", passages).argmax() == 2
