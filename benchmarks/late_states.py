@@ -21,7 +21,7 @@ from tokenizers import Tokenizer
 
 import flashrank_lite
 from flashrank_lite import Ranker
-from flashrank_lite.late_interaction import PASSAGE_STATES, QUERY_STATES, QUERY_WEIGHTS
+from flashrank_lite.states.graph import PASSAGE_STATES, QUERY_STATES, QUERY_WEIGHTS
 
 FOLDER = Path(flashrank_lite.__file__).parent / "models" / "nano"
 PASSAGE_TOKENS = 496  # of a passage beside a query of up to 13 tokens, where pairs are cut at 512

@@ -24,8 +24,6 @@ from flashrank_lite.models.resolve import Model
 from flashrank_lite.opened import OpenedModel, no_instruction
 from flashrank_lite.options import ModelOptions
 from flashrank_lite.runtime.onnx_file import last_operator
-from flashrank_lite.runtime.plan import plan
-from flashrank_lite.runtime.workers import run_side_by_side
 from flashrank_lite.scorer import Candidates, Scores
 
 Encoder = PairEncoder | PromptEncoder
@@ -146,23 +144,16 @@ class CrossEncoder:
     def _run(self, pairs: list[Pair], logits: NDArray[np.float32], call: calls.Call) -> None:
         """Put the logit of each pair into its place."""
         opened = self._opened
-        planned = plan(
-            [len(pair.ids) for pair in pairs],
-            budget=opened.batch_tokens,
-            workers=opened.sessions.workers,
-            alone=opened.alone,
-        )
 
-        def run(rows: tuple[int, ...]) -> None:
-            call.check()
+        def run(rows: tuple[int, ...], all_threads: bool) -> None:
             batch = [pairs[row] for row in rows]
             side = opened.found.manifest.padding_side
             feeds = pad(batch, opened.pad_id, opened.sessions.inputs, side)
-            array = opened.sessions.run(feeds, self._output, all_threads=planned.all_threads)
+            array = opened.sessions.run(feeds, self._output, all_threads=all_threads)
             logits[list(rows)] = read_logits(array, len(rows), self._output, self._head)
             call.advance(len(rows))
 
-        run_side_by_side(run, planned.batches, planned.workers)
+        opened.run_in_batches([len(pair.ids) for pair in pairs], run, call)
 
     def _with_instruction(self, instruction: str) -> PromptEncoder:
         check_text("instruction", instruction)

@@ -29,12 +29,9 @@ from flashrank_lite.scorer import Candidates, Scores
 from flashrank_lite.states.cache import StateCache
 from flashrank_lite.states.codec import Codec, Precision, open_codec
 from flashrank_lite.states.compare import Floats, PassageStates, compare, passage_states
-from flashrank_lite.states.graph import PASSAGE_STATES, QUERY_STATES, QUERY_WEIGHTS
 from flashrank_lite.states.layout import Windows
 from flashrank_lite.states.reader import Place, Query, Row, TextReader, check_finite
 from flashrank_lite.states.stored import StoredTexts
-
-__all__ = ["PASSAGE_STATES", "QUERY_STATES", "QUERY_WEIGHTS", "LateInteraction"]
 
 CACHE_PRECISION: Precision = "int8"
 COMPARED_TEXTS = 128  # of the cache at once: unpacked, 128 texts of 92 tokens take 18 MB

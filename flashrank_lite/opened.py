@@ -1,10 +1,12 @@
 """A model, found and opened: what a scorer of any family holds."""
 
 import logging
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 from flashrank_lite.arguments import positive
+from flashrank_lite.call import Call
 from flashrank_lite.encoding.collate import check_inputs
 from flashrank_lite.encoding.prompts import open_encoder
 from flashrank_lite.errors import InvalidInput, RankerClosed
@@ -15,8 +17,9 @@ from flashrank_lite.models.resolve import Model, resolve
 from flashrank_lite.options import ModelOptions
 from flashrank_lite.runtime.onnx_file import is_dynamic_int8
 from flashrank_lite.runtime.placement import open_sessions
-from flashrank_lite.runtime.plan import BATCH_TOKENS
+from flashrank_lite.runtime.plan import BATCH_TOKENS, plan
 from flashrank_lite.runtime.threads import resolve_threads
+from flashrank_lite.runtime.workers import run_side_by_side
 
 logger = logging.getLogger(__name__)
 
@@ -72,6 +75,30 @@ class OpenedModel:
         masked = any(name.endswith("attention_mask") for name in self.sessions.inputs)
         self.alone = not self.invariant or not masked
         logger.debug("opened %s, %s", self.found.folder, self.found.graph.file)
+
+    def run_in_batches(
+        self, lengths: Sequence[int], run: Callable[[tuple[int, ...], bool], None], call: Call
+    ) -> None:
+        """Run rows in batches, side by side.
+
+        Args:
+            lengths: tokens of each row.
+            run: runs a batch, in any thread, given the numbers of its rows and whether all threads
+                may run it.
+            call: is asked before each batch whether it was cancelled.
+
+        Raises:
+            CallCancelled: it was.
+        """
+        planned = plan(
+            lengths, budget=self.batch_tokens, workers=self.sessions.workers, alone=self.alone
+        )
+
+        def one(batch: tuple[int, ...]) -> None:
+            call.check()
+            run(batch, planned.all_threads)
+
+        run_side_by_side(one, planned.batches, planned.workers)
 
     def info(self, **own: Any) -> dict[str, Any]:
         """What `Ranker.info` says of the model and of how it runs, with the scorer's own facts."""

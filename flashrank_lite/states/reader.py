@@ -12,7 +12,6 @@ from flashrank_lite.encoding.pairs import PairEncoder
 from flashrank_lite.encoding.tokenizer import Ids
 from flashrank_lite.errors import InvalidModel, NonFiniteScores
 from flashrank_lite.opened import OpenedModel
-from flashrank_lite.runtime.plan import plan
 from flashrank_lite.runtime.workers import run_side_by_side
 from flashrank_lite.states.codec import Codec, Packed
 from flashrank_lite.states.compare import Floats, QueryStates
@@ -103,20 +102,12 @@ class TextReader:
         call: calls.Call,
     ) -> None:
         """Read rows in batches; `done` is told a batch's numbers and states, in any thread."""
-        opened = self._opened
-        planned = plan(
-            [len(ids) for ids in rows],
-            budget=opened.batch_tokens,
-            workers=opened.sessions.workers,
-            alone=opened.alone,
-        )
 
-        def run(batch: tuple[int, ...]) -> None:
-            call.check()
+        def run(batch: tuple[int, ...], all_threads: bool) -> None:
             chosen = [rows[number] for number in batch]
-            done(batch, self.graph.passages(chosen, all_threads=planned.all_threads))
+            done(batch, self.graph.passages(chosen, all_threads=all_threads))
 
-        run_side_by_side(run, planned.batches, planned.workers)
+        self._opened.run_in_batches([len(ids) for ids in rows], run, call)
 
     def pack(self, rows: Sequence[Row], codec: Codec, call: calls.Call) -> list[Packed]:
         """Read rows and pack their states."""

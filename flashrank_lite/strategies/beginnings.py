@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from flashrank_lite.arguments import required
 from flashrank_lite.errors import InvalidInput
 from flashrank_lite.scorer import Candidates, Scorer, Scores, TokenScorer
-from flashrank_lite.strategies.splitting import beginning
+from flashrank_lite.strategies.splitting import beginning, excess
 
 
 class Beginnings:
@@ -64,9 +64,8 @@ class Beginnings:
             end = beginning(text, wanted, self._counter.token_spans)
             if end == len(text) or wanted == 1:
                 return end
-            # a word that is cut in its midst may have more tokens than it had there
-            more = len(self._counter.token_spans(text[:end])) - self._tokens
-            if more <= 0:
+            more = excess(text[:end], self._tokens, self._counter.token_spans)
+            if not more:
                 return end
             wanted = max(1, wanted - more)
 

@@ -50,25 +50,28 @@ def beginning(text: str, tokens: int, token_spans: TokenSpans) -> int:
     return next(split(text, tokens, tokens, tokens, token_spans))[1]
 
 
+def excess(text: str, tokens: int, token_spans: TokenSpans) -> int:
+    """Tokens of a text beyond `tokens`: alone it may have more than it has within another."""
+    return max(0, len(token_spans(text)) - tokens)
+
+
 def _windows(
     text: str, begin: int, size: int, stride: int, token_spans: TokenSpans
 ) -> Iterator[Span]:
-    def excess(start: int, end: int) -> int:
-        # Alone, a text may have more tokens than it has within another.
-        return max(0, len(token_spans(text[start:end])) - size)
-
     start = begin
     while True:
         spans, complete = _block(text, start, size, token_spans)
         first = 0
         while (left := len(spans) - first) > size or (
-            complete and left > 1 and excess(start, len(text))
+            complete and left > 1 and excess(text[start:], size, token_spans)
         ):
             end = _end(text, spans, first, min(size, left - 1))
-            while end > first + 1 and (more := excess(start, int(spans[end - 1, 1]))):
+            while end > first + 1 and (
+                more := excess(text[start : int(spans[end - 1, 1])], size, token_spans)
+            ):
                 end = max(first + 1, end - more)
             yield start, int(spans[end - 1, 1])
-            first = max(first + 1, _start(text, spans, min(first + stride, end), end, size))
+            first = max(first + 1, _start(text, spans, first + stride, end, size))
             start = int(spans[first, 0])
         if complete:
             yield start, len(text)
@@ -139,9 +142,10 @@ def _word_start(text: str, spans: NDArray[np.int32], token: int, after: int) -> 
     character = None
     for start in range(token, after, -1):
         left, right = int(spans[start - 1, 1]), int(spans[start, 0])
+        if left > right:  # within a character
+            continue
         if left < right or not (text[left - 1].isalnum() and text[right].isalnum()):
-            if left <= right:
-                return start
-        elif left == right and character is None:
+            return start
+        if character is None:
             character = start
     return token if character is None else character

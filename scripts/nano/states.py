@@ -14,9 +14,9 @@ import re
 from pathlib import Path
 from typing import Any
 
-from flashrank_lite.late_interaction import PASSAGE_STATES, QUERY_STATES, QUERY_WEIGHTS
 from flashrank_lite.models.checksums import facts_of
 from flashrank_lite.models.manifest import MANIFEST
+from flashrank_lite.states.graph import PASSAGE_STATES, QUERY_STATES, QUERY_WEIGHTS
 
 LAST = re.compile(r"/layers\.(\d+)/norm2(_1)?/LayerNormalization_output_0")  # _1: of passages
 TERM_WEIGHTS = "/Div_2_output_0"

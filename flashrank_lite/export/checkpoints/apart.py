@@ -28,13 +28,12 @@ from flashrank_lite.export.checkpoints.loading import (
     list_modules,
     load_model,
 )
-from flashrank_lite.export.checkpoints.modular import Modular
+from flashrank_lite.export.checkpoints.modular import MODEL_CONFIG, Modular
 from flashrank_lite.export.source import Source
 from flashrank_lite.models.late_head import Expansion, LateHead, Roles, Side
 from flashrank_lite.models.manifest import read_json
 from flashrank_lite.states.graph import STATES
 
-_CONFIG = "config_sentence_transformers.json"
 _METADATA = "artifact.metadata"
 _STANFORD = "HF_ColBERT"
 _PASSAGE_PROMPTS = ("document", "passage", "corpus")  # in sentence-transformers' order
@@ -54,7 +53,7 @@ AS_STATED = Prompts()
 
 def is_late_interaction(checkpoint: Checkpoint) -> bool:
     """Whether a folder is ColBERT's, in any of the layouts."""
-    stated = read_json(checkpoint.folder / _CONFIG) or {}
+    stated = _stated(checkpoint)
     return (
         checkpoint.architecture == _STANFORD
         or (checkpoint.folder / _METADATA).is_file()
@@ -68,7 +67,7 @@ def is_embedding(checkpoint: Checkpoint) -> bool:
     if not (checkpoint.folder / MODULES).is_file():
         return False
     kinds = [kind for kind, _ in list_modules(checkpoint.folder)]
-    config = read_json(checkpoint.folder / _CONFIG) or {}
+    config = _stated(checkpoint)
     named = config.get("model_type", "SentenceTransformer") == "SentenceTransformer"
     return named and kinds[0] == "Transformer" and "Pooling" in kinds[1:2]
 
@@ -79,7 +78,7 @@ def read_late_interaction(checkpoint: Checkpoint) -> Source:
     Raises:
         InvalidModel: it lacks its projection, or has a module that is not known.
     """
-    stated = read_json(checkpoint.folder / _CONFIG) or {}
+    stated = _stated(checkpoint)
     backbone = _backbone(checkpoint)
     inputs = model_inputs(checkpoint)
     if (checkpoint.folder / MODULES).is_file():
@@ -111,7 +110,7 @@ def read_embedding(checkpoint: Checkpoint, prompts: Prompts) -> Source:
             f"with --as embedding it needs a {MODULES} with a Transformer and a Pooling, as "
             "sentence-transformers saves them, which says how tokens become one embedding",
         )
-    stated = read_json(checkpoint.folder / _CONFIG) or {}
+    stated = _stated(checkpoint)
     _, *rest = list_modules(checkpoint.folder)
     similarity = stated.get("similarity_fn_name") or "cosine"
     normal = rest[-1][0] == "Normalize"
@@ -210,7 +209,7 @@ def _projections(checkpoint: Checkpoint) -> tuple[list[torch.nn.Module], dict[st
                 raise _refused(checkpoint, "it scores the tokens of images")
         elif kind not in ("Normalize", "Dropout"):  # states are brought to length 1 when compared
             raise _refused(checkpoint, f"its module {kind} is not one that ColBERT models have")
-    stated = read_json(checkpoint.folder / _CONFIG) or {}
+    stated = _stated(checkpoint)
     kinds = {kind for kind, _ in rest}
     if stated.get("model_type") == "MultiVectorEncoder" and "Normalize" not in kinds:
         raise _refused(checkpoint, "it compares states as long as they are, without a Normalize")
@@ -343,6 +342,11 @@ def _tensor(folder: Path, name: str) -> torch.Tensor:
     pickled = torch.load(folder / "pytorch_model.bin", map_location="cpu", weights_only=True)
     found = pickled[name]
     return found
+
+
+def _stated(checkpoint: Checkpoint) -> dict[str, Any]:
+    """What sentence-transformers and PyLate keep of the model; empty where they did not save it."""
+    return read_json(checkpoint.folder / MODEL_CONFIG) or {}
 
 
 def _refused(checkpoint: Checkpoint, problem: str) -> InvalidModel:

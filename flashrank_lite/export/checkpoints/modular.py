@@ -33,7 +33,7 @@ from flashrank_lite.export.source import Source
 from flashrank_lite.models.config import activation
 from flashrank_lite.models.manifest import read_json
 
-_MODEL_CONFIG = "config_sentence_transformers.json"
+MODEL_CONFIG = "config_sentence_transformers.json"
 # Stand for a field while a chat template is filled in: in characters that no template has.
 _MARK, _MARKED = "\ue000{}\ue001", re.compile("\ue000(query|passage|instruction)\ue001")
 # Arguments that sentence-transformers keeps beside those of `apply_chat_template`.
@@ -158,7 +158,7 @@ def _saved_template(checkpoint: Checkpoint) -> Template | None:
 
 def _prompts(checkpoint: Checkpoint) -> tuple[str, dict[str, str]]:
     """The prompt that is used by default, empty if there is none, and all prompts by name."""
-    stated = read_json(checkpoint.folder / _MODEL_CONFIG) or {}
+    stated = read_json(checkpoint.folder / MODEL_CONFIG) or {}
     prompts = {str(name): str(text or "") for name, text in (stated.get("prompts") or {}).items()}
     return prompts.get(str(stated.get("default_prompt_name")), ""), prompts
 
@@ -200,7 +200,7 @@ def _chat_template(checkpoint: Checkpoint) -> Template | None:
 
 def _activation(checkpoint: Checkpoint) -> Any:
     """Of the modules' own file, which counts before config.json."""
-    stated = read_json(checkpoint.folder / _MODEL_CONFIG) or {}
+    stated = read_json(checkpoint.folder / MODEL_CONFIG) or {}
     if stated.get("activation_fn"):
         return activation({"sentence_transformers": {"activation_fn": stated["activation_fn"]}})
     return activation(checkpoint.stated)
