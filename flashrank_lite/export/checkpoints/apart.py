@@ -28,7 +28,7 @@ from flashrank_lite.export.checkpoints.loading import (
     list_modules,
     load_model,
 )
-from flashrank_lite.export.checkpoints.modular import MODEL_CONFIG, Modular
+from flashrank_lite.export.checkpoints.modular import Modular, model_settings, named_prompts
 from flashrank_lite.export.source import Source
 from flashrank_lite.models.late_head import Expansion, LateHead, Roles, Side
 from flashrank_lite.models.manifest import read_json
@@ -53,7 +53,7 @@ AS_STATED = Prompts()
 
 def is_late_interaction(checkpoint: Checkpoint) -> bool:
     """Whether a folder is ColBERT's, in any of the layouts."""
-    stated = _stated(checkpoint)
+    stated = model_settings(checkpoint)
     return (
         checkpoint.architecture == _STANFORD
         or (checkpoint.folder / _METADATA).is_file()
@@ -67,7 +67,7 @@ def is_embedding(checkpoint: Checkpoint) -> bool:
     if not (checkpoint.folder / MODULES).is_file():
         return False
     kinds = [kind for kind, _ in list_modules(checkpoint.folder)]
-    config = _stated(checkpoint)
+    config = model_settings(checkpoint)
     named = config.get("model_type", "SentenceTransformer") == "SentenceTransformer"
     return named and kinds[0] == "Transformer" and "Pooling" in kinds[1:2]
 
@@ -78,7 +78,7 @@ def read_late_interaction(checkpoint: Checkpoint) -> Source:
     Raises:
         InvalidModel: it lacks its projection, or has a module that is not known.
     """
-    stated = _stated(checkpoint)
+    stated = model_settings(checkpoint)
     backbone = _backbone(checkpoint)
     inputs = model_inputs(checkpoint)
     if (checkpoint.folder / MODULES).is_file():
@@ -110,7 +110,7 @@ def read_embedding(checkpoint: Checkpoint, prompts: Prompts) -> Source:
             f"with --as embedding it needs a {MODULES} with a Transformer and a Pooling, as "
             "sentence-transformers saves them, which says how tokens become one embedding",
         )
-    stated = _stated(checkpoint)
+    stated = model_settings(checkpoint)
     _, *rest = list_modules(checkpoint.folder)
     similarity = stated.get("similarity_fn_name") or "cosine"
     normal = rest[-1][0] == "Normalize"
@@ -125,7 +125,7 @@ def read_embedding(checkpoint: Checkpoint, prompts: Prompts) -> Source:
     inputs = model_inputs(checkpoint)
     steps = [read_step(kind, folder) for kind, folder in rest]
     module = Embedding(Modular(backbone, inputs, steps), stated.get("truncate_dim"))
-    query, passage = _prompts(stated, prompts)
+    query, passage = _prompts(checkpoint, prompts)
     roles = Roles(Side(prompt=query), Side(prompt=passage), 0)
     return _source(*(checkpoint, module, inputs, roles), library="SentenceTransformer")
 
@@ -183,10 +183,9 @@ def _backbone(checkpoint: Checkpoint) -> torch.nn.Module:
     return backbone
 
 
-def _prompts(stated: dict[str, Any], given: Prompts) -> tuple[str, str]:
+def _prompts(checkpoint: Checkpoint, given: Prompts) -> tuple[str, str]:
     """What stands before a query and a passage, as `encode_query` and `encode_document` choose."""
-    named = {str(name): str(text or "") for name, text in (stated.get("prompts") or {}).items()}
-    default = named.get(str(stated.get("default_prompt_name")), "")
+    default, named = named_prompts(checkpoint)
     passage = next((named[name] for name in _PASSAGE_PROMPTS if name in named), default)
     query = named.get("query", default)
     return (
@@ -209,7 +208,7 @@ def _projections(checkpoint: Checkpoint) -> tuple[list[torch.nn.Module], dict[st
                 raise _refused(checkpoint, "it scores the tokens of images")
         elif kind not in ("Normalize", "Dropout"):  # states are brought to length 1 when compared
             raise _refused(checkpoint, f"its module {kind} is not one that ColBERT models have")
-    stated = _stated(checkpoint)
+    stated = model_settings(checkpoint)
     kinds = {kind for kind, _ in rest}
     if stated.get("model_type") == "MultiVectorEncoder" and "Normalize" not in kinds:
         raise _refused(checkpoint, "it compares states as long as they are, without a Normalize")
@@ -220,7 +219,7 @@ def _roles(checkpoint: Checkpoint, stated: dict[str, Any], mask: dict[str, Any])
     """What PyLate keeps in the model's configuration, and sentence-transformers in its modules'."""
     settings = checkpoint.settings
     native = stated.get("model_type") == "MultiVectorEncoder"
-    query, passage = _prompts(stated, AS_STATED)
+    query, passage = _prompts(checkpoint, AS_STATED)
     markers: list[int | None] = []
     for role, text in (("query", query), ("document", passage)):
         prefix = str(stated.get(f"{role}_prefix", "" if native else f"[{role[0].upper()}] ") or "")
@@ -342,11 +341,6 @@ def _tensor(folder: Path, name: str) -> torch.Tensor:
     pickled = torch.load(folder / "pytorch_model.bin", map_location="cpu", weights_only=True)
     found = pickled[name]
     return found
-
-
-def _stated(checkpoint: Checkpoint) -> dict[str, Any]:
-    """What sentence-transformers and PyLate keep of the model; empty where they did not save it."""
-    return read_json(checkpoint.folder / MODEL_CONFIG) or {}
 
 
 def _refused(checkpoint: Checkpoint, problem: str) -> InvalidModel:

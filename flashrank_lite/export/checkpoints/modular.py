@@ -33,7 +33,7 @@ from flashrank_lite.export.source import Source
 from flashrank_lite.models.config import activation
 from flashrank_lite.models.manifest import read_json
 
-MODEL_CONFIG = "config_sentence_transformers.json"
+_MODEL_CONFIG = "config_sentence_transformers.json"
 # Stand for a field while a chat template is filled in: in characters that no template has.
 _MARK, _MARKED = "\ue000{}\ue001", re.compile("\ue000(query|passage|instruction)\ue001")
 # Arguments that sentence-transformers keeps beside those of `apply_chat_template`.
@@ -65,7 +65,7 @@ def read_modular(checkpoint: Checkpoint, recipe: Recipe | None) -> Source:
     else:
         kinds = ", ".join(kind for kind, _ in modules)
         raise _refused(checkpoint, f"its modules ({kinds}; {task}) end in no relevance score")
-    _, prompts = _prompts(checkpoint)
+    _, prompts = named_prompts(checkpoint)
     return replace(source, activation=_activation(checkpoint), prompts=prompts)
 
 
@@ -150,15 +150,20 @@ def _saved_template(checkpoint: Checkpoint) -> Template | None:
     """
     if "message" in (checkpoint.settings.get("modality_config") or {}):
         return _chat_template(checkpoint)
-    default, _ = _prompts(checkpoint)
+    default, _ = named_prompts(checkpoint)
     if not default:
         return None
     return Template(("{instruction}{query}", "{passage}"), default, pair=True)
 
 
-def _prompts(checkpoint: Checkpoint) -> tuple[str, dict[str, str]]:
+def model_settings(checkpoint: Checkpoint) -> dict[str, Any]:
+    """What sentence-transformers and PyLate keep of a model; empty where they kept nothing."""
+    return read_json(checkpoint.folder / _MODEL_CONFIG) or {}
+
+
+def named_prompts(checkpoint: Checkpoint) -> tuple[str, dict[str, str]]:
     """The prompt that is used by default, empty if there is none, and all prompts by name."""
-    stated = read_json(checkpoint.folder / MODEL_CONFIG) or {}
+    stated = model_settings(checkpoint)
     prompts = {str(name): str(text or "") for name, text in (stated.get("prompts") or {}).items()}
     return prompts.get(str(stated.get("default_prompt_name")), ""), prompts
 
@@ -178,7 +183,7 @@ def _chat_template(checkpoint: Checkpoint) -> Template | None:
         {"role": "query", "content": content(_MARK.format("query"))},
         {"role": "document", "content": content(_MARK.format("passage"))},
     ]
-    default, _ = _prompts(checkpoint)
+    default, _ = named_prompts(checkpoint)
     if default:
         prompt = _MARK.format("instruction")
         messages.insert(0, {"role": "system", "content": content(prompt)})
@@ -200,7 +205,7 @@ def _chat_template(checkpoint: Checkpoint) -> Template | None:
 
 def _activation(checkpoint: Checkpoint) -> Any:
     """Of the modules' own file, which counts before config.json."""
-    stated = read_json(checkpoint.folder / MODEL_CONFIG) or {}
+    stated = model_settings(checkpoint)
     if stated.get("activation_fn"):
         return activation({"sentence_transformers": {"activation_fn": stated["activation_fn"]}})
     return activation(checkpoint.stated)
