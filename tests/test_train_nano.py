@@ -4,6 +4,7 @@ import gzip
 import importlib.util
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -131,6 +132,23 @@ def test_a_few_steps_make_a_model_folder_that_ranks_and_a_second_run_goes_on(
     np.testing.assert_allclose(first, second, atol=1e-3)
     assert "lists 0" not in log  # neither the teacher's states nor its scores are made again
     assert "model: " not in log
+
+
+def test_a_larger_choice_of_texts_adds_to_what_a_smaller_one_computed(
+    data: Path, backbone: Path, tmp_path: Path
+) -> None:
+    def texts_read(log: str) -> int:
+        return int(re.findall(r"model: (\d+) of", log)[-1])
+
+    work, out = tmp_path / "work", tmp_path / "out"
+    little = ["--rows", "8", "--web-queries", "4", "--web-passages", "6", "--prepare", "1"]
+    first = train(data, backbone, work, out, *little)
+    second = train(data, backbone, work, out, "--prepare", "1")
+    total = int(re.findall(r"(\d+) texts, \d+ rows", second)[0])
+    assert (
+        texts_read(first) + texts_read(second) <= total + 20
+    )  # some queries of their words differ
+    assert not out.exists()
 
 
 def test_the_model_that_ships_gives_its_weights_back_to_go_on_from() -> None:
