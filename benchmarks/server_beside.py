@@ -23,15 +23,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from benchmarks.server_load import (
-    answers,
-    free_port,
-    load,
-    milliseconds,
-    server,
-    told,
-    wait_until,
-)
+from benchmarks.server_clients import milliseconds, told
+from benchmarks.server_load import load
+from benchmarks.server_process import answers, free_port, server, wait_until
 
 
 def main() -> None:
