@@ -174,3 +174,17 @@ def test_the_model_that_ships_gives_its_weights_back_to_go_on_from() -> None:
     with Ranker() as ranker:
         shipped = ranker.score(query, passages)
     np.testing.assert_allclose(1 / (1 + np.exp(-np.array(logits))), shipped, atol=0.02)
+
+
+def test_small_keeps_all_layers_of_its_backbone_and_learns_above_the_frozen_ones(
+    data: Path, backbone: Path, tmp_path: Path
+) -> None:
+    made = ["--student", "small", "--bge", str(backbone), "--lower", "4", "--frozen", "4"]
+    log = train(data, backbone, tmp_path / "work", tmp_path / "small", *made, "--distil-steps", "0")
+    assert "distil" not in re.sub("settings: .*", "", log)
+    manifest = json.loads((tmp_path / "small" / "reranker.json").read_text())
+    assert manifest["name"] == "small"
+    assert manifest["late_interaction"]["maxsim"] > 0
+    passages = ["the sun is a star", "bread is baked from flour", "comb jellies live in the sea"]
+    with Ranker(tmp_path / "small") as ranker:
+        assert ranker.score("where do comb jellies live", passages).argmax() == 2
